@@ -1,0 +1,60 @@
+//! The contract between PromQL (and SQL) and whatever keeps samples: a snapshot that answers selectors.
+//!
+//! The engine implements it over the store's snapshot, the test runner over memory. A `Source` is one consistent
+//! snapshot: two selects on it see the same samples. Calls are synchronous and run on the query runtime's threads.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use pilaster_model::{Labels, Matcher, TimeRange};
+
+/// Why a source could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// Reading what is stored failed; the chain says what and where.
+    #[error("could not read samples")]
+    Storage(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// One consistent view of all samples.
+pub trait Source: Send + Sync + Debug {
+    /// The series that satisfy all `matchers` and may hold samples in `range`, ascending by labels, each once.
+    fn select(&self, matchers: &[Matcher], range: TimeRange) -> Result<Arc<dyn Selection>, SourceError>;
+
+    /// Names of all labels on series that satisfy `matchers` (all series when empty) and may hold samples in `range`; ascending.
+    fn label_names(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>, SourceError>;
+
+    /// Values of label `name` on such series; ascending.
+    fn label_values(&self, name: &str, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>, SourceError>;
+}
+
+/// The answer to one selector.
+pub trait Selection: Send + Sync + Debug {
+    /// Label sets, ascending; a series' position here is its index in [`SampleBatch`].
+    fn labels(&self) -> &[Labels];
+
+    /// The samples inside the selected range of the series at positions `[start, end)`.
+    ///
+    /// May return fewer runs than series: a series without samples in the range has none. Runs ascend by series.
+    fn read(&self, start: usize, end: usize) -> Result<SampleBatch, SourceError>;
+}
+
+/// Samples of several series. Series of one target share a timeline, so windows are computed once per timeline.
+#[derive(Debug, Clone, Default)]
+pub struct SampleBatch {
+    /// Strictly ascending timestamps in milliseconds.
+    pub timelines: Vec<Arc<[i64]>>,
+    /// Ascending by `series`, at most one run per series.
+    pub runs: Vec<SeriesRun>,
+}
+
+/// All selected samples of one series.
+#[derive(Debug, Clone)]
+pub struct SeriesRun {
+    /// Position in [`Selection::labels`].
+    pub series: u32,
+    /// Index into [`SampleBatch::timelines`].
+    pub timeline: u32,
+    /// One value per timestamp of the timeline; staleness markers are present, bit-exact.
+    pub values: arrow::buffer::ScalarBuffer<f64>,
+}

@@ -1,0 +1,16 @@
+//! The shared vocabulary: labels, matchers, sample values, time ranges.
+//!
+//! Everything here is plain data. This crate knows no file, no clock, no query and no Arrow; it exists so
+//! that `storage` and `promql` mean the same thing by a series without depending on each other.
+
+mod go_regex;
+mod labels;
+mod matcher;
+mod time_range;
+mod value;
+
+pub use go_regex::{GoRegex, RegexError};
+pub use labels::{Labels, LabelsBuilder, METRIC_NAME};
+pub use matcher::{MatchOp, Matcher};
+pub use time_range::TimeRange;
+pub use value::{STALE_NAN_BITS, is_stale, stale_nan};
