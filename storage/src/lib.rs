@@ -1,1 +1,3 @@
+//! Series and samples that last. This crate knows no query language.
 
+pub mod env;
