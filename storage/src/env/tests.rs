@@ -95,8 +95,8 @@ fn real_files_do_what_the_trait_says() {
     atomic_write(&*files, &path, b"12345").unwrap();
     assert_eq!(files.read_range(&path, 1, 3).unwrap(), b"234");
     assert_eq!(files.read_range(&path, 4, 2).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-    assert_eq!(files.list(&deep).unwrap(), [path.clone()]);
-    assert_eq!(files.list(&dir.path().join("none")).unwrap(), [PathBuf::new(); 0]);
+    assert_eq!(files.list(&deep).unwrap(), vec![path.clone()]);
+    assert!(files.list(&dir.path().join("none")).unwrap().is_empty());
     let lock = files.lock(&deep).unwrap();
     assert_eq!(files.lock(&deep).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     drop(lock);
