@@ -6,7 +6,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use pilaster_model::{Labels, Matcher, TimeRange};
+use pilaster_model::{Histogram, Labels, Matcher, TimeRange};
 
 /// Why a source could not answer.
 #[derive(Debug, thiserror::Error)]
@@ -57,4 +57,9 @@ pub struct SeriesRun {
     pub timeline: u32,
     /// One value per timestamp of the timeline; staleness markers are present, bit-exact.
     pub values: arrow::buffer::ScalarBuffer<f64>,
+    /// Present where the series has native histograms: `Some` at a timestamp whose sample is one; the value beside it
+    /// means nothing. A staleness marker is always a value.
+    pub histograms: Option<Arc<[Option<Arc<Histogram>>]>>,
+    /// Start timestamps in milliseconds, one per timestamp, 0 where unknown; absent where none is known.
+    pub starts_ms: Option<Arc<[i64]>>,
 }

@@ -4,12 +4,14 @@
 //! that `storage` and `promql` mean the same thing by a series without depending on each other.
 
 mod go_regex;
+pub mod histogram;
 mod labels;
 mod matcher;
 mod time_range;
 mod value;
 
 pub use go_regex::{GoRegex, RegexError};
+pub use histogram::Histogram;
 pub use labels::{Labels, LabelsBuilder, METRIC_NAME};
 pub use matcher::{MatchOp, Matcher};
 pub use time_range::TimeRange;
