@@ -1,0 +1,168 @@
+//! Payloads of records: labels by reference, and samples in columns.
+//!
+//! A sample record holds `count`, then three or four columns: series references (zigzag deltas), timestamps (zigzag
+//! deltas), values (raw bits) and, with the flag, distances from start timestamp to timestamp. Samples of one scrape
+//! have ascending references and one timestamp, so the first two columns take about a byte each.
+
+use pilaster_model::Labels;
+
+/// One sample as the log keeps it.
+#[derive(Debug, Clone, Copy)]
+pub struct WalSample {
+    /// Identifies a series for the life of the data directory.
+    pub series: u64,
+    pub timestamp_ms: i64,
+    pub value: f64,
+    /// 0 where unknown.
+    pub start_ms: i64,
+}
+
+/// Bit for bit: a NaN equals itself and 0.0 does not equal -0.0.
+impl PartialEq for WalSample {
+    fn eq(&self, other: &WalSample) -> bool {
+        let key = |s: &WalSample| (s.series, s.timestamp_ms, s.value.to_bits(), s.start_ms);
+        key(self) == key(other)
+    }
+}
+
+/// A decoded record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Record {
+    /// Labels of series that later records of the segment refer to.
+    Series(Vec<(u64, Labels)>),
+    Samples(Vec<WalSample>),
+}
+
+/// Set in a sample record's flags when it has the column of start timestamps.
+pub(super) const FLAG_START_TIMESTAMPS: u16 = 1;
+
+fn put_varint(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn put_signed(value: i64, out: &mut Vec<u8>) {
+    put_varint(((value << 1) ^ (value >> 63)) as u64, out);
+}
+
+struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Bytes<'a> {
+    fn varint(&mut self) -> Option<u64> {
+        let mut value = 0u64;
+        for (index, &byte) in self.0.iter().take(10).enumerate() {
+            value |= u64::from(byte & 0x7f) << (7 * index);
+            if byte & 0x80 == 0 {
+                self.0 = &self.0[index + 1..];
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn signed(&mut self) -> Option<i64> {
+        let raw = self.varint()?;
+        Some((raw >> 1) as i64 ^ -((raw & 1) as i64))
+    }
+
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (head, tail) = self.0.split_at_checked(len)?;
+        self.0 = tail;
+        Some(head)
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        let len = usize::try_from(self.varint()?).ok()?;
+        std::str::from_utf8(self.take(len)?).ok()
+    }
+
+    /// A count of things that take at least one byte each: more than there are bytes is no count.
+    fn count(&mut self) -> Option<usize> {
+        usize::try_from(self.varint()?).ok().filter(|&count| count <= self.0.len())
+    }
+}
+
+/// Appends the payload of a series record.
+pub(super) fn encode_series(series: &[(u64, Labels)], out: &mut Vec<u8>) {
+    put_varint(series.len() as u64, out);
+    for (reference, labels) in series {
+        put_varint(*reference, out);
+        put_varint(labels.len() as u64, out);
+        for (name, value) in labels.iter() {
+            for text in [name, value] {
+                put_varint(text.len() as u64, out);
+                out.extend_from_slice(text.as_bytes());
+            }
+        }
+    }
+}
+
+/// Appends the payload of a sample record and returns its flags.
+pub(super) fn encode_samples(samples: &[WalSample], out: &mut Vec<u8>) -> u16 {
+    out.reserve(samples.len() * 11 + 10);
+    put_varint(samples.len() as u64, out);
+    let mut last = 0u64;
+    for sample in samples {
+        put_signed(sample.series.wrapping_sub(last) as i64, out);
+        last = sample.series;
+    }
+    let mut last = 0i64;
+    for sample in samples {
+        put_signed(sample.timestamp_ms.wrapping_sub(last), out);
+        last = sample.timestamp_ms;
+    }
+    for sample in samples {
+        out.extend_from_slice(&sample.value.to_bits().to_le_bytes());
+    }
+    if samples.iter().all(|sample| sample.start_ms == 0) {
+        return 0;
+    }
+    for sample in samples {
+        put_signed(sample.start_ms, out);
+    }
+    FLAG_START_TIMESTAMPS
+}
+
+pub(super) fn decode_series(payload: &[u8]) -> Option<Record> {
+    let mut bytes = Bytes(payload);
+    let count = bytes.count()?;
+    let mut series = Vec::with_capacity(count);
+    for _ in 0..count {
+        let reference = bytes.varint()?;
+        let pairs = bytes.count()?;
+        let mut labels = Vec::with_capacity(pairs);
+        for _ in 0..pairs {
+            labels.push((bytes.text()?, bytes.text()?));
+        }
+        series.push((reference, Labels::from_pairs(labels)));
+    }
+    Some(Record::Series(series))
+}
+
+pub(super) fn decode_samples(payload: &[u8], flags: u16) -> Option<Record> {
+    let mut bytes = Bytes(payload);
+    let count = bytes.count()?;
+    let mut samples = vec![WalSample { series: 0, timestamp_ms: 0, value: 0.0, start_ms: 0 }; count];
+    let mut last = 0u64;
+    for sample in &mut samples {
+        last = last.wrapping_add(bytes.signed()? as u64);
+        sample.series = last;
+    }
+    let mut last = 0i64;
+    for sample in &mut samples {
+        last = last.wrapping_add(bytes.signed()?);
+        sample.timestamp_ms = last;
+    }
+    for (sample, value) in samples.iter_mut().zip(bytes.take(count.checked_mul(8)?)?.as_chunks::<8>().0) {
+        sample.value = f64::from_bits(u64::from_le_bytes(*value));
+    }
+    if flags & FLAG_START_TIMESTAMPS != 0 {
+        for sample in &mut samples {
+            sample.start_ms = bytes.signed()?;
+        }
+    }
+    Some(Record::Samples(samples))
+}
