@@ -20,16 +20,98 @@ pub enum ValueType {
     String,
 }
 
+impl ValueType {
+    /// The name that messages use, such as `instant vector`.
+    pub fn describe(self) -> &'static str {
+        match self {
+            ValueType::Scalar => "scalar",
+            ValueType::InstantVector => "instant vector",
+            ValueType::RangeVector => "range vector",
+            ValueType::String => "string",
+        }
+    }
+
+    /// The name that the HTTP API uses, such as `matrix`.
+    pub fn name(self) -> &'static str {
+        match self {
+            ValueType::Scalar => "scalar",
+            ValueType::InstantVector => "vector",
+            ValueType::RangeVector => "matrix",
+            ValueType::String => "string",
+        }
+    }
+}
+
 /// An expression and where it stands.
+///
+/// The parser refuses expressions deeper than `parser::MAX_DEPTH` levels, so recursion over one is safe.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Expr {
     pub kind: ExprKind,
     pub span: Span,
 }
 
+impl Expr {
+    /// What the expression evaluates to.
+    pub fn value_type(&self) -> ValueType {
+        match &self.kind {
+            ExprKind::Number(_) | ExprKind::DurationLiteral(_) => ValueType::Scalar,
+            ExprKind::String(_) => ValueType::String,
+            ExprKind::VectorSelector(_) | ExprKind::Aggregate(_) => ValueType::InstantVector,
+            ExprKind::MatrixSelector { .. } | ExprKind::Subquery { .. } => ValueType::RangeVector,
+            ExprKind::Call { function, .. } => function.returns,
+            ExprKind::Binary(binary) => {
+                let scalar = |side: &Expr| side.value_type() == ValueType::Scalar;
+                if scalar(&binary.left) && scalar(&binary.right) {
+                    ValueType::Scalar
+                } else {
+                    ValueType::InstantVector
+                }
+            }
+            ExprKind::Unary { expr, .. } | ExprKind::Paren(expr) => expr.value_type(),
+        }
+    }
+
+    /// The expressions directly inside this one, in the order in which Prometheus visits them.
+    pub fn children(&self) -> Vec<&Expr> {
+        match &self.kind {
+            ExprKind::Number(_)
+            | ExprKind::DurationLiteral(_)
+            | ExprKind::String(_)
+            | ExprKind::VectorSelector(_)
+            | ExprKind::MatrixSelector { .. } => Vec::new(),
+            ExprKind::Subquery { expr, .. } | ExprKind::Unary { expr, .. } | ExprKind::Paren(expr) => vec![expr],
+            ExprKind::Call { args, .. } => args.iter().collect(),
+            ExprKind::Aggregate(aggregate) => {
+                std::iter::once(&*aggregate.expr).chain(aggregate.param.as_deref()).collect()
+            }
+            ExprKind::Binary(binary) => vec![&binary.left, &binary.right],
+        }
+    }
+
+    /// Like [`Expr::children`], for changing them.
+    pub fn children_mut(&mut self) -> Vec<&mut Expr> {
+        match &mut self.kind {
+            ExprKind::Number(_)
+            | ExprKind::DurationLiteral(_)
+            | ExprKind::String(_)
+            | ExprKind::VectorSelector(_)
+            | ExprKind::MatrixSelector { .. } => Vec::new(),
+            ExprKind::Subquery { expr, .. } | ExprKind::Unary { expr, .. } | ExprKind::Paren(expr) => vec![expr],
+            ExprKind::Call { args, .. } => args.iter_mut().collect(),
+            ExprKind::Aggregate(aggregate) => {
+                std::iter::once(&mut *aggregate.expr).chain(aggregate.param.as_deref_mut()).collect()
+            }
+            ExprKind::Binary(binary) => vec![&mut binary.left, &mut binary.right],
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub enum ExprKind {
     Number(f64),
+    /// A number written as a duration, such as `5m`: seconds. It differs from `Number` only when printed.
+    DurationLiteral(f64),
     String(String),
     /// `metric{…} [offset …] [@ …]`
     VectorSelector(VectorSelector),
@@ -111,6 +193,8 @@ pub struct DurationExpr {
 pub enum DurationExprKind {
     /// Seconds.
     Number(f64),
+    /// Seconds, written as a duration such as `5m`.
+    Literal(f64),
     /// `step()`
     Step,
     /// `range()`
@@ -123,7 +207,7 @@ pub enum DurationExprKind {
         left: Box<DurationExpr>,
         right: Box<DurationExpr>,
     },
-    /// `min(a, b)` / `max(a, b)`
+    /// `min_of(a, b)` / `max_of(a, b)`
     Min(Box<DurationExpr>, Box<DurationExpr>),
     Max(Box<DurationExpr>, Box<DurationExpr>),
 }
@@ -135,7 +219,7 @@ pub struct Binary {
     pub right: Expr,
     /// `bool` behind a comparison.
     pub return_bool: bool,
-    /// `None` where neither side is a vector.
+    /// `None` unless both sides are vectors.
     pub matching: Option<VectorMatching>,
 }
 
@@ -250,13 +334,46 @@ pub enum AggregateOp {
     LimitRatio,
 }
 
+impl AggregateOp {
+    /// As written in PromQL.
+    pub fn name(self) -> &'static str {
+        match self {
+            AggregateOp::Sum => "sum",
+            AggregateOp::Avg => "avg",
+            AggregateOp::Count => "count",
+            AggregateOp::Min => "min",
+            AggregateOp::Max => "max",
+            AggregateOp::Group => "group",
+            AggregateOp::Stddev => "stddev",
+            AggregateOp::Stdvar => "stdvar",
+            AggregateOp::Topk => "topk",
+            AggregateOp::Bottomk => "bottomk",
+            AggregateOp::Quantile => "quantile",
+            AggregateOp::CountValues => "count_values",
+            AggregateOp::Limitk => "limitk",
+            AggregateOp::LimitRatio => "limit_ratio",
+        }
+    }
+
+    /// Whether it takes a parameter before the vector.
+    pub fn takes_param(self) -> bool {
+        use AggregateOp::*;
+        matches!(self, Topk | Bottomk | Quantile | CountValues | Limitk | LimitRatio)
+    }
+
+    /// Whether it needs `promql-experimental-functions`.
+    pub fn is_experimental(self) -> bool {
+        matches!(self, AggregateOp::Limitk | AggregateOp::LimitRatio)
+    }
+}
+
 /// A function's signature.
 #[derive(Debug, PartialEq)]
 pub struct Function {
     pub name: &'static str,
     pub args: &'static [ValueType],
-    /// 0: exactly `args`; n > 0: the last argument type may be left out or repeated so that at most n more follow
-    /// the required ones; -1: repeated without bound. Source: Prometheus `parser.Function.Variadic`.
+    /// 0: exactly `args`; otherwise all but the last of `args` are required, and arguments of the last type follow: at
+    /// most n of them for n > 0, any number for -1. Source: Prometheus `parser.Function.Variadic`.
     pub variadic: i32,
     pub returns: ValueType,
     pub experimental: bool,

@@ -5,4 +5,5 @@
 //! holds arithmetic over slices. This crate does not know where samples are stored, nor HTTP.
 
 pub mod ast;
+pub mod functions;
 pub mod source;
