@@ -1,1 +1,9 @@
+//! The server: the only crate that knows all others.
 
+pub mod api;
+pub mod build;
+pub mod config;
+pub mod duration;
+pub mod flags;
+pub mod logging;
+pub mod metrics;

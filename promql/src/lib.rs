@@ -6,4 +6,6 @@
 
 pub mod ast;
 pub mod functions;
+pub mod kernels;
+pub mod parser;
 pub mod source;

@@ -11,7 +11,7 @@ mod time_range;
 mod value;
 
 pub use go_regex::{GoRegex, RegexError};
-pub use histogram::Histogram;
+pub use histogram::{CounterResetHint, Histogram, Span};
 pub use labels::{Labels, LabelsBuilder, METRIC_NAME};
 pub use matcher::{MatchOp, Matcher};
 pub use time_range::TimeRange;

@@ -3,7 +3,11 @@
 //! Integer histograms are turned into this float form on arrival. Buckets are held sparse: a span says how many
 //! empty buckets to skip and how many counts follow.
 
+mod number;
+
 use std::sync::Arc;
+
+pub use number::{format_exponent, format_g};
 
 /// The schema number that stands for custom bucket boundaries.
 pub const CUSTOM_BUCKETS_SCHEMA: i32 = -53;

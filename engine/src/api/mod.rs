@@ -1,0 +1,5 @@
+//! The HTTP API.
+
+pub mod error;
+pub mod json;
+pub mod params;

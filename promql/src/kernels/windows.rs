@@ -1,0 +1,236 @@
+//! Which samples each step sees: index bounds into a timeline, swept once and shared by all its series.
+//!
+//! ```text
+//! timeline   ·  ·   ·  ·  ·   ·  ·
+//! step i        (---width----]          starts[i]..ends[i]
+//! step i+1            (---width----]
+//! ```
+
+use std::sync::{Arc, OnceLock};
+
+use pilaster_model::{Histogram, is_stale};
+
+use super::range::Extrapolation;
+
+/// The evaluation times of a range selector: window `i` is `(end_ms(i) - width_ms, end_ms(i)]`, offset and `@` applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RangeGrid {
+    pub first_end_ms: i64,
+    pub step_ms: i64,
+    pub steps: usize,
+    pub width_ms: i64,
+}
+
+impl RangeGrid {
+    /// The last millisecond inside the window of `step`.
+    #[inline(always)]
+    pub fn end_ms(&self, step: usize) -> i64 {
+        self.first_end_ms + step as i64 * self.step_ms
+    }
+
+    /// The last millisecond before the window of `step`.
+    #[inline(always)]
+    pub fn start_ms(&self, step: usize) -> i64 {
+        self.end_ms(step) - self.width_ms
+    }
+}
+
+/// Per step the samples of a timeline inside its window, as the index range `starts[i]..ends[i]`.
+///
+/// Bounds never decrease from step to step. Belongs to the timeline and grid it was made from.
+#[derive(Debug, Default)]
+pub struct Windows {
+    pub starts: Vec<u32>,
+    pub ends: Vec<u32>,
+    /// What `rate` and friends need of the timestamps alone, computed by the first series that asks.
+    pub(super) extrapolation: OnceLock<Extrapolation>,
+}
+
+impl Windows {
+    /// Windows `(end - width, end]` over ascending `timestamps_ms`; one sweep over both.
+    pub fn new(timestamps_ms: &[i64], grid: &RangeGrid) -> Windows {
+        Windows::extended(timestamps_ms, grid, 0, 0)
+    }
+
+    /// Windows `(end - width - before, end + after]`, which `anchored` (`after` 0) and `smoothed` selectors look into.
+    pub fn extended(timestamps_ms: &[i64], grid: &RangeGrid, before_ms: i64, after_ms: i64) -> Windows {
+        let mut starts = Vec::with_capacity(grid.steps);
+        let mut ends = Vec::with_capacity(grid.steps);
+        // Entering a long timeline late is the common case for dashboards over recent data.
+        let mut start = timestamps_ms.partition_point(|&t| t <= grid.start_ms(0).saturating_sub(before_ms));
+        let mut end = start;
+        for step in 0..grid.steps {
+            let after_start_ms = grid.start_ms(step).saturating_sub(before_ms);
+            let end_ms = grid.end_ms(step).saturating_add(after_ms);
+            while start < timestamps_ms.len() && timestamps_ms[start] <= after_start_ms {
+                start += 1;
+            }
+            end = end.max(start);
+            while end < timestamps_ms.len() && timestamps_ms[end] <= end_ms {
+                end += 1;
+            }
+            starts.push(start as u32);
+            ends.push(end as u32);
+        }
+        Windows { starts, ends, extrapolation: OnceLock::new() }
+    }
+
+    /// Steps.
+    pub fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.starts.is_empty()
+    }
+
+    /// The sample indices that `step` sees.
+    #[inline(always)]
+    pub fn range(&self, step: usize) -> std::ops::Range<usize> {
+        self.starts[step] as usize..self.ends[step] as usize
+    }
+}
+
+/// Whether any value is a staleness marker.
+pub fn has_stale(values: &[f64]) -> bool {
+    // A branch per chunk, not per value, so that the scan runs at memory speed.
+    values.chunks(64).any(|chunk| chunk.iter().fold(false, |any, &v| any | is_stale(v)))
+}
+
+/// Samples of one series that are all floats, staleness markers removed.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FloatSamples {
+    pub timestamps_ms: Vec<i64>,
+    pub values: Vec<f64>,
+    pub starts_ms: Option<Vec<i64>>,
+}
+
+/// The samples without staleness markers, or `None` where there are none and the originals serve.
+///
+/// A series that gets its own timeline here needs its own [`Windows`].
+pub fn without_stale(timestamps_ms: &[i64], values: &[f64]) -> Option<(Vec<i64>, Vec<f64>)> {
+    without_stale_samples(timestamps_ms, values, None).map(|samples| (samples.timestamps_ms, samples.values))
+}
+
+/// Like [`without_stale`], with start timestamps.
+pub fn without_stale_samples(timestamps_ms: &[i64], values: &[f64], starts_ms: Option<&[i64]>) -> Option<FloatSamples> {
+    if !has_stale(values) {
+        return None;
+    }
+    let live = |index: &usize| !is_stale(values[*index]);
+    let kept: Vec<usize> = (0..values.len()).filter(live).collect();
+    Some(FloatSamples {
+        timestamps_ms: kept.iter().map(|&i| timestamps_ms[i]).collect(),
+        values: kept.iter().map(|&i| values[i]).collect(),
+        starts_ms: starts_ms.map(|starts| kept.iter().map(|&i| starts[i]).collect()),
+    })
+}
+
+/// The floats and the histograms of one series, each on its own timeline, staleness markers removed.
+#[derive(Debug, Clone, Default)]
+pub struct SplitSamples {
+    pub float_timestamps_ms: Vec<i64>,
+    pub floats: Vec<f64>,
+    pub float_starts_ms: Option<Vec<i64>>,
+    pub histogram_timestamps_ms: Vec<i64>,
+    pub histograms: Vec<Arc<Histogram>>,
+    pub histogram_starts_ms: Option<Vec<i64>>,
+}
+
+/// Splits a series that has histograms; the slices are parallel.
+pub fn split(
+    timestamps_ms: &[i64],
+    values: &[f64],
+    histograms: &[Option<Arc<Histogram>>],
+    starts_ms: Option<&[i64]>,
+) -> SplitSamples {
+    let mut split = SplitSamples {
+        float_starts_ms: starts_ms.map(|_| Vec::new()),
+        histogram_starts_ms: starts_ms.map(|_| Vec::new()),
+        ..SplitSamples::default()
+    };
+    for (index, &timestamp_ms) in timestamps_ms.iter().enumerate() {
+        let start_ms = starts_ms.map_or(0, |starts| starts[index]);
+        match &histograms[index] {
+            Some(histogram) if !is_stale(histogram.sum) => {
+                split.histogram_timestamps_ms.push(timestamp_ms);
+                split.histograms.push(histogram.clone());
+                split.histogram_starts_ms.iter_mut().for_each(|starts| starts.push(start_ms));
+            }
+            None if !is_stale(values[index]) => {
+                split.float_timestamps_ms.push(timestamp_ms);
+                split.floats.push(values[index]);
+                split.float_starts_ms.iter_mut().for_each(|starts| starts.push(start_ms));
+            }
+            Some(_) | None => {}
+        }
+    }
+    split
+}
+
+/// The valid cells of a row as samples at the steps' times: what a subquery hands to a range function.
+pub fn samples_of_cells(timestamps_ms: &[i64], values: &[f64], valid: &[bool]) -> (Vec<i64>, Vec<f64>) {
+    let live = || valid.iter().enumerate().filter(|&(_, &valid)| valid).map(|(index, _)| index);
+    (live().map(|i| timestamps_ms[i]).collect(), live().map(|i| values[i]).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(timestamps_ms: &[i64], grid: RangeGrid, before_ms: i64, after_ms: i64) {
+        let windows = Windows::extended(timestamps_ms, &grid, before_ms, after_ms);
+        assert_eq!(windows.len(), grid.steps);
+        for step in 0..grid.steps {
+            let inside = |t: i64| grid.start_ms(step) - before_ms < t && t <= grid.end_ms(step) + after_ms;
+            let expected: Vec<i64> = timestamps_ms.iter().copied().filter(|&t| inside(t)).collect();
+            assert_eq!(&timestamps_ms[windows.range(step)], expected, "step {step}");
+        }
+    }
+
+    #[test]
+    fn a_window_is_left_open() {
+        let grid = RangeGrid { first_end_ms: 60, step_ms: 60, steps: 3, width_ms: 60 };
+        check(&[0, 60, 120, 180, 240], grid, 0, 0);
+        let windows = Windows::new(&[0, 60, 120, 180, 240], &grid);
+        assert_eq!((windows.starts, windows.ends), (vec![1, 2, 3], vec![2, 3, 4]));
+    }
+
+    proptest! {
+        #[test]
+        fn windows_hold_what_is_inside(
+            mut timestamps in prop::collection::vec(-500_i64..500, 0..60),
+            first_end_ms in -600_i64..600, step_ms in 0_i64..90, steps in 0_usize..20, width_ms in 0_i64..200,
+            before_ms in 0_i64..50, after_ms in 0_i64..50,
+        ) {
+            timestamps.sort_unstable();
+            timestamps.dedup();
+            check(&timestamps, RangeGrid { first_end_ms, step_ms, steps, width_ms }, before_ms, after_ms);
+        }
+    }
+
+    #[test]
+    fn stale_markers_go_and_other_nans_stay() {
+        assert_eq!(without_stale(&[1, 2], &[1.0, f64::NAN]), None);
+        let (timestamps, values) = without_stale(&[1, 2, 3], &[1.0, pilaster_model::stale_nan(), f64::NAN]).unwrap();
+        assert_eq!(timestamps, [1, 3]);
+        assert!(values[0] == 1.0 && values[1].is_nan());
+        let samples = without_stale_samples(&[1, 2], &[pilaster_model::stale_nan(), 5.0], Some(&[0, 7])).unwrap();
+        assert_eq!(samples, FloatSamples { timestamps_ms: vec![2], values: vec![5.0], starts_ms: Some(vec![7]) });
+    }
+
+    #[test]
+    fn floats_and_histograms_part() {
+        let histogram = Arc::new(Histogram { count: 3.0, ..Histogram::default() });
+        let parts =
+            split(&[1, 2, 3], &[9.0, 0.0, pilaster_model::stale_nan()], &[None, Some(histogram.clone()), None], None);
+        assert_eq!((parts.float_timestamps_ms, parts.floats), (vec![1], vec![9.0]));
+        assert_eq!((parts.histogram_timestamps_ms, parts.histograms), (vec![2], vec![histogram]));
+        assert_eq!(
+            samples_of_cells(&[10, 20, 30], &[1.0, 2.0, 3.0], &[true, false, true]),
+            (vec![10, 30], vec![1.0, 3.0])
+        );
+    }
+}

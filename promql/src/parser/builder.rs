@@ -1,0 +1,685 @@
+//! The grammar's pairs to an [`Expr`]: precedence, literals, selectors, modifiers.
+//!
+//! Problems are collected rather than returned, each with how far Prometheus has read when it notices it, since its
+//! answer is the one it notices first.
+
+use pest::iterators::{Pair, Pairs};
+use pilaster_model::{METRIC_NAME, MatchOp, Matcher};
+
+use super::duration::DurationTree;
+use super::lexer::{Kind, Token};
+use super::literal::{duration_seconds, parse_duration_ms, parse_number, unquote};
+use super::precedence::{AND, COMPARISON, Climber, Fold, OR, POWER, PRODUCT, SUM};
+use super::quote::{is_label_name, quote};
+use super::{MAX_DEPTH, ParseOptions, Problem, Rule, depth_problem};
+use crate::ast::{
+    Aggregate, At, Binary, BinaryOp, Cardinality, Duration, Expr, ExprKind, Modifiers, SelectorExtension, Span,
+    VectorMatching, VectorSelector,
+};
+use crate::functions;
+
+pub struct Builder<'a> {
+    text: &'a str,
+    tokens: &'a [Token],
+    options: &'a ParseOptions,
+    problems: Vec<Problem>,
+}
+
+/// An expression and how deep it is.
+struct Tree {
+    expr: Expr,
+    depth: usize,
+}
+
+impl Tree {
+    fn leaf(kind: ExprKind, span: Span) -> Tree {
+        Tree { expr: Expr { kind, span }, depth: 1 }
+    }
+
+    /// What stands for an expression that cannot be built because of a problem.
+    fn nothing(span: Span) -> Tree {
+        Tree::leaf(ExprKind::Number(0.0), span)
+    }
+}
+
+/// A number or a duration as a number of seconds.
+pub struct Number {
+    pub value: f64,
+    pub is_duration: bool,
+    pub span: Span,
+}
+
+#[derive(Clone, Copy)]
+struct Sign {
+    negative: bool,
+    at: usize,
+}
+
+/// A binary operator with its modifiers.
+struct Operator {
+    op: BinaryOp,
+    return_bool: bool,
+    matching: VectorMatching,
+}
+
+struct ExprFold<'b, 'a> {
+    builder: &'b mut Builder<'a>,
+    read: usize,
+}
+
+impl Fold<Tree, Sign, Operator> for ExprFold<'_, '_> {
+    fn unary(&mut self, sign: Sign, mut operand: Tree) -> Tree {
+        match &mut operand.expr.kind {
+            ExprKind::Number(value) | ExprKind::DurationLiteral(value) => {
+                if sign.negative {
+                    *value = -*value;
+                }
+                operand.expr.span.start = sign.at;
+                operand
+            }
+            _ => {
+                let span = Span { start: sign.at, end: operand.expr.span.end };
+                let kind = ExprKind::Unary { negative: sign.negative, expr: Box::new(operand.expr) };
+                self.builder.bounded(kind, span, operand.depth)
+            }
+        }
+    }
+
+    fn binary(&mut self, left: Tree, operator: Operator, right: Tree) -> Tree {
+        let span = Span { start: left.expr.span.start, end: right.expr.span.end };
+        let Operator { op, return_bool, mut matching } = operator;
+        let fills = matching.fill_left.is_some() || matching.fill_right.is_some();
+        if fills && !self.builder.options.fill_modifiers {
+            self.builder.problem(span.start, self.read, "binop fill modifiers are experimental and not enabled");
+        }
+        if op.is_set() && matching.cardinality == Cardinality::OneToOne {
+            matching.cardinality = Cardinality::ManyToMany;
+        }
+        let depth = left.depth.max(right.depth);
+        let binary = Binary { op, left: left.expr, right: right.expr, return_bool, matching: Some(matching) };
+        self.builder.bounded(ExprKind::Binary(Box::new(binary)), span, depth)
+    }
+}
+
+impl<'a> Builder<'a> {
+    pub fn new(text: &'a str, tokens: &'a [Token], options: &'a ParseOptions) -> Builder<'a> {
+        Builder { text, tokens, options, problems: Vec::new() }
+    }
+
+    /// The problem that Prometheus would tell.
+    pub fn into_problem(self) -> Option<Problem> {
+        self.problems.into_iter().next()
+    }
+
+    /// The whole expression; binary operators still carry their matching, also between scalars.
+    pub fn query(&mut self, mut pairs: Pairs<'_, Rule>) -> Option<Expr> {
+        let pair = pairs.find(|pair| pair.as_rule() == Rule::expression)?;
+        Some(self.expression(pair).expr)
+    }
+
+    /// The matchers of a lone selector.
+    pub fn selector(&mut self, mut pairs: Pairs<'_, Rule>) -> Option<Vec<Matcher>> {
+        let pair = pairs.find(|pair| pair.as_rule() == Rule::vector_selector)?;
+        match self.vector_selector(pair).kind {
+            ExprKind::VectorSelector(selector) => Some(selector.matchers),
+            _ => None,
+        }
+    }
+
+    pub fn problem(&mut self, at: usize, read: usize, message: impl Into<String>) {
+        self.problems.push(Problem { at, message: message.into(), read });
+    }
+
+    pub fn refuse_depth(&mut self, at: usize) {
+        self.problems.push(depth_problem(at));
+    }
+
+    pub fn options(&self) -> &ParseOptions {
+        self.options
+    }
+
+    pub fn tokens(&self) -> &'a [Token] {
+        self.tokens
+    }
+
+    fn token(&self, pair: &Pair<'_, Rule>) -> &'a Token {
+        &self.tokens[pair.as_span().start()]
+    }
+
+    fn token_text(&self, pair: &Pair<'_, Rule>) -> &'a str {
+        let token = self.token(pair);
+        &self.text[token.start..token.end]
+    }
+
+    /// The kind of the pair's first token.
+    pub fn kind(&self, pair: &Pair<'_, Rule>) -> Kind {
+        self.token(pair).kind
+    }
+
+    /// Byte offset of the pair's first token.
+    pub fn start(&self, pair: &Pair<'_, Rule>) -> usize {
+        self.token(pair).start
+    }
+
+    pub fn span(&self, pair: &Pair<'_, Rule>) -> Span {
+        let span = pair.as_span();
+        let end = self.tokens[span.start().max(span.end().saturating_sub(1))].end;
+        Span { start: self.start(pair), end }
+    }
+
+    /// A node above something `depth` levels deep.
+    fn bounded(&mut self, kind: ExprKind, span: Span, depth: usize) -> Tree {
+        if depth >= MAX_DEPTH {
+            self.refuse_depth(span.start);
+            return Tree::nothing(span);
+        }
+        Tree { expr: Expr { kind, span }, depth: depth + 1 }
+    }
+
+    fn expression(&mut self, pair: Pair<'_, Rule>) -> Tree {
+        let (span, end) = (self.span(&pair), pair.as_span().end());
+        let mut climber = Climber::new();
+        for part in pair.into_inner() {
+            match part.as_rule() {
+                Rule::unary => {
+                    climber.unary(Sign { negative: self.kind(&part) == Kind::Sub, at: self.start(&part) });
+                }
+                Rule::binary => {
+                    // Prometheus applies what is to the left once it has read the operator.
+                    let read = part.as_span().start() + 1;
+                    let (op, precedence) = binary_operator(self.kind(&part));
+                    let mut operator = Operator { op, return_bool: false, matching: no_matching() };
+                    climber.apply_left(precedence, &mut ExprFold { builder: self, read });
+                    self.binary_modifiers(part, &mut operator);
+                    climber.push(operator, precedence);
+                }
+                _ => {
+                    let operand = self.operand(part);
+                    climber.operand(operand);
+                }
+            }
+        }
+        climber.finish(&mut ExprFold { builder: self, read: end + 1 }).unwrap_or(Tree::nothing(span))
+    }
+
+    fn binary_modifiers(&mut self, pair: Pair<'_, Rule>, operator: &mut Operator) {
+        for part in pair.into_inner() {
+            match part.as_rule() {
+                Rule::BOOL => operator.return_bool = true,
+                Rule::matching => self.matching(part, &mut operator.matching),
+                Rule::fill => self.fill(part, &mut operator.matching),
+                _ => {}
+            }
+        }
+    }
+
+    fn matching(&mut self, pair: Pair<'_, Rule>, matching: &mut VectorMatching) {
+        let mut grouped = false;
+        for part in pair.into_inner() {
+            match part.as_rule() {
+                Rule::ON => matching.on = true,
+                Rule::GROUP_LEFT | Rule::GROUP_RIGHT => {
+                    grouped = true;
+                    matching.cardinality = if part.as_rule() == Rule::GROUP_LEFT {
+                        Cardinality::ManyToOne
+                    } else {
+                        Cardinality::OneToMany
+                    };
+                }
+                Rule::labels if grouped => matching.include = self.labels(part),
+                Rule::labels => matching.labels = self.labels(part),
+                _ => {}
+            }
+        }
+    }
+
+    fn fill(&mut self, pair: Pair<'_, Rule>, matching: &mut VectorMatching) {
+        let (mut left, mut right) = (false, false);
+        for part in pair.into_inner() {
+            match part.as_rule() {
+                Rule::FILL => (left, right) = (true, true),
+                Rule::FILL_LEFT => (left, right) = (true, false),
+                Rule::FILL_RIGHT => (left, right) = (false, true),
+                _ => {
+                    let value = self.signed_number(part);
+                    if left {
+                        matching.fill_left = Some(value);
+                    }
+                    if right {
+                        matching.fill_right = Some(value);
+                    }
+                }
+            }
+        }
+    }
+
+    /// `unary? ~ number` inside `pair`.
+    fn signed_number(&mut self, pair: Pair<'_, Rule>) -> f64 {
+        let mut negative = false;
+        let mut value = 0.0;
+        for part in pair.into_inner() {
+            match part.as_rule() {
+                Rule::unary => negative = self.kind(&part) == Kind::Sub,
+                _ => value = self.number(&part).value,
+            }
+        }
+        if negative { -value } else { value }
+    }
+
+    /// A `number` pair.
+    pub fn number(&mut self, pair: &Pair<'_, Rule>) -> Number {
+        let (span, read) = (self.span(pair), pair.as_span().end());
+        let text = self.token_text(pair);
+        let is_duration = self.kind(pair) == Kind::Duration;
+        let value = if is_duration {
+            parse_duration_ms(text).map(duration_seconds)
+        } else {
+            parse_number(text).map_err(|message| format!("error parsing number: {message}"))
+        };
+        let value = value.unwrap_or_else(|message| {
+            self.problem(span.start, read, message);
+            0.0
+        });
+        Number { value, is_duration, span }
+    }
+
+    fn string(&mut self, pair: &Pair<'_, Rule>) -> String {
+        let text = self.token_text(pair);
+        unquote(text).unwrap_or_else(|| {
+            let (at, read) = (self.start(pair), pair.as_span().end());
+            self.problem(at, read, format!("error unquoting string {}: invalid syntax", quote(text)));
+            String::new()
+        })
+    }
+
+    fn operand(&mut self, pair: Pair<'_, Rule>) -> Tree {
+        let span = self.span(&pair);
+        let mut parts = pair.into_inner();
+        let Some(primary) = parts.next() else { return Tree::nothing(span) };
+        let mut tree = self.primary(primary);
+        for part in parts {
+            tree = match part.as_rule() {
+                Rule::brackets => self.brackets(tree, part),
+                Rule::offset => self.offset(tree, part),
+                Rule::at => self.at(tree, part),
+                Rule::ANCHORED => self.extend(tree, part, SelectorExtension::Anchored),
+                _ => self.extend(tree, part, SelectorExtension::Smoothed),
+            };
+        }
+        tree
+    }
+
+    fn primary(&mut self, pair: Pair<'_, Rule>) -> Tree {
+        let span = self.span(&pair);
+        match pair.as_rule() {
+            Rule::number => {
+                let number = self.number(&pair);
+                let kind = if number.is_duration {
+                    ExprKind::DurationLiteral(number.value)
+                } else {
+                    ExprKind::Number(number.value)
+                };
+                Tree::leaf(kind, span)
+            }
+            Rule::string => {
+                let text = self.string(&pair);
+                Tree::leaf(ExprKind::String(text), span)
+            }
+            Rule::vector_selector => {
+                let selector = self.vector_selector(pair);
+                Tree { expr: selector, depth: 1 }
+            }
+            Rule::parenthesised => match pair.into_inner().next() {
+                Some(inner) => {
+                    let inner = self.expression(inner);
+                    self.bounded(ExprKind::Paren(Box::new(inner.expr)), span, inner.depth)
+                }
+                None => Tree::nothing(span),
+            },
+            Rule::aggregate => self.aggregate(pair, span),
+            _ => self.call(pair, span),
+        }
+    }
+
+    fn call(&mut self, pair: Pair<'_, Rule>, span: Span) -> Tree {
+        let read = pair.as_span().end();
+        let mut parts = pair.into_inner();
+        let (Some(name), Some(arguments)) = (parts.next(), parts.next()) else { return Tree::nothing(span) };
+        let (args, depth) = self.arguments(arguments);
+        let text = self.token_text(&name);
+        let at = self.start(&name);
+        let Some(function) = functions::lookup(text) else {
+            self.problem(at, read, format!("unknown function with name {}", quote(text)));
+            return Tree::nothing(span);
+        };
+        if function.experimental && !self.options.experimental_functions {
+            self.problem(at, read, format!("function {} is not enabled", quote(text)));
+        }
+        self.bounded(ExprKind::Call { function, args }, span, depth)
+    }
+
+    /// The arguments and the greatest of their depths.
+    fn arguments(&mut self, pair: Pair<'_, Rule>) -> (Vec<Expr>, usize) {
+        let mut args = Vec::new();
+        let mut depth = 0;
+        for part in pair.into_inner() {
+            if part.as_rule() == Rule::trailing_comma {
+                let (at, read) = (self.start(&part), part.as_span().end() + 1);
+                self.problem(at, read, "trailing commas not allowed in function call args");
+                continue;
+            }
+            let tree = self.expression(part);
+            depth = depth.max(tree.depth);
+            args.push(tree.expr);
+        }
+        (args, depth)
+    }
+
+    fn aggregate(&mut self, pair: Pair<'_, Rule>, span: Span) -> Tree {
+        let end = pair.as_span().end();
+        let Kind::Aggregator(op) = self.kind(&pair) else { return Tree::nothing(span) };
+        let (mut args, mut depth) = (Vec::new(), 0);
+        let (mut without, mut labels) = (false, Vec::new());
+        let mut grouped = false;
+        for part in pair.into_inner() {
+            match part.as_rule() {
+                Rule::arguments => (args, depth) = self.arguments(part),
+                Rule::grouping => {
+                    grouped = true;
+                    for inner in part.into_inner() {
+                        match inner.as_rule() {
+                            Rule::WITHOUT => without = true,
+                            Rule::labels => labels = self.labels(inner),
+                            _ => {}
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        // Without a clause Prometheus looks whether one follows.
+        let read = if grouped { end } else { end + 1 };
+        if args.is_empty() {
+            self.problem(span.start, read, "no arguments for aggregate expression provided");
+            return Tree::nothing(span);
+        }
+        if op.is_experimental() && !self.options.experimental_functions {
+            let message = format!(
+                "{}() is experimental and must be enabled with --enable-feature=promql-experimental-functions",
+                op.name()
+            );
+            self.problem(span.start, read, message);
+        }
+        let wanted = if op.takes_param() { 2 } else { 1 };
+        let got = args.len();
+        let (Some(expr), true) = (args.pop(), got == wanted) else {
+            let message =
+                format!("wrong number of arguments for aggregate expression provided, expected {wanted}, got {got}");
+            self.problem(span.start, read, message);
+            return Tree::nothing(span);
+        };
+        let param = args.pop().map(Box::new);
+        self.bounded(ExprKind::Aggregate(Aggregate { op, expr: Box::new(expr), param, without, labels }), span, depth)
+    }
+
+    /// Label names of `by (…)`, `on (…)` and the like.
+    fn labels(&mut self, pair: Pair<'_, Rule>) -> Vec<String> {
+        let mut labels = Vec::new();
+        for label in pair.into_inner() {
+            let (at, read) = (self.start(&label), label.as_span().end());
+            let name = if self.kind(&label) == Kind::String {
+                self.string(&label)
+            } else {
+                self.token_text(&label).to_owned()
+            };
+            if !is_label_name(&name) {
+                self.problem(at, read, format!("invalid label name for grouping: {}", quote(&name)));
+            }
+            labels.push(name);
+        }
+        labels
+    }
+
+    fn vector_selector(&mut self, pair: Pair<'_, Rule>) -> Expr {
+        let span = self.span(&pair);
+        let mut name = None;
+        let mut matchers = Vec::new();
+        for part in pair.into_inner() {
+            if part.as_rule() == Rule::metric {
+                let metric = self.token_text(&part).to_owned();
+                matchers.push(Matcher::equal(METRIC_NAME, &metric));
+                name = Some(metric);
+            } else {
+                for matcher in part.into_inner() {
+                    matchers.extend(self.matcher(matcher));
+                }
+            }
+        }
+        let selector = VectorSelector { name, matchers, modifiers: Modifiers::default(), extension: None };
+        Expr { kind: ExprKind::VectorSelector(selector), span }
+    }
+
+    fn matcher(&mut self, pair: Pair<'_, Rule>) -> Option<Matcher> {
+        let (at, read) = (self.start(&pair), pair.as_span().end());
+        let quoted = self.kind(&pair) == Kind::String;
+        let mut name = None;
+        let mut op = None;
+        for part in pair.into_inner() {
+            match part.as_rule() {
+                Rule::match_op => op = Some(match_op(self.kind(&part))),
+                _ if name.is_none() => {
+                    name = Some(if quoted { self.string(&part) } else { self.token_text(&part).to_owned() });
+                }
+                _ => {
+                    let value = self.string(&part);
+                    return match Matcher::new(op?, &name?, &value) {
+                        Ok(matcher) => Some(matcher),
+                        Err(error) => {
+                            self.problem(at, read, error.to_string());
+                            None
+                        }
+                    };
+                }
+            }
+        }
+        name.map(|name| Matcher::equal(METRIC_NAME, &name))
+    }
+
+    /// `[5m]` or `[5m:1m]` behind `tree`.
+    fn brackets(&mut self, tree: Tree, pair: Pair<'_, Rule>) -> Tree {
+        let (at, read) = (self.start(&pair), pair.as_span().end());
+        let span = Span { start: tree.expr.span.start, end: self.span(&pair).end };
+        let mut range = None;
+        let mut step = None;
+        let mut subquery = false;
+        for part in pair.into_inner() {
+            match part.as_rule() {
+                Rule::COLON => subquery = true,
+                Rule::duration_expression => {
+                    let duration = self.positive_duration(part).into_duration();
+                    if subquery {
+                        step = Some(duration);
+                    } else {
+                        range = Some(duration);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let Some(range) = range else { return tree };
+        if subquery {
+            // A step below a millisecond is none.
+            let step = step.filter(|step| *step != Duration::Literal(0));
+            let kind = ExprKind::Subquery { expr: Box::new(tree.expr), range, step, modifiers: Modifiers::default() };
+            return self.bounded(kind, span, tree.depth);
+        }
+        let ExprKind::VectorSelector(selector) = tree.expr.kind else {
+            self.problem(at, read, "ranges only allowed for vector selectors");
+            return tree;
+        };
+        // Prometheus overlooks computed offsets and `@ start()` here.
+        if matches!(selector.modifiers.offset, Some(Duration::Literal(_))) {
+            self.problem(at, read, "no offset modifiers allowed before range");
+        } else if matches!(selector.modifiers.at, Some(At::Timestamp(_))) {
+            self.problem(at, read, "no @ modifiers allowed before range");
+        }
+        Tree { expr: Expr { kind: ExprKind::MatrixSelector { selector, range }, span }, depth: tree.depth }
+    }
+
+    fn offset(&mut self, mut tree: Tree, pair: Pair<'_, Rule>) -> Tree {
+        let span = pair.as_span();
+        let (read, end) = (span.end(), self.span(&pair).end);
+        let Some(duration) = self.offset_duration(pair).map(DurationTree::into_duration) else { return tree };
+        let at = tree.expr.span.start;
+        match modifiers(&mut tree.expr) {
+            None => self.problem(
+                at,
+                read,
+                "offset modifier must be preceded by an instant vector selector or range vector selector or a subquery",
+            ),
+            Some(modifiers) if modifiers.offset.is_some() => {
+                self.problem(at, read, "offset may not be set multiple times");
+            }
+            Some(modifiers) => {
+                // An offset of zero is none.
+                modifiers.offset = Some(duration).filter(|duration| *duration != Duration::Literal(0));
+                tree.expr.span.end = end;
+            }
+        }
+        tree
+    }
+
+    fn at(&mut self, mut tree: Tree, pair: Pair<'_, Rule>) -> Tree {
+        let (read, end) = (pair.as_span().end(), self.span(&pair).end);
+        let start = tree.expr.span.start;
+        let which = pair.clone().into_inner().next().map(|part| part.as_rule());
+        let at = match which {
+            Some(Rule::START) => At::Start,
+            Some(Rule::END) => At::End,
+            _ => {
+                let seconds = self.signed_number(pair);
+                const LIMIT: f64 = 9_223_372_036_854_775_807.0;
+                if !(seconds < LIMIT && seconds > -LIMIT) {
+                    let message = format!("timestamp out of bounds for @ modifier: {}", fixed_six(seconds));
+                    self.problem(start, read, message);
+                }
+                At::Timestamp((seconds * 1000.0).round() as i64)
+            }
+        };
+        match modifiers(&mut tree.expr) {
+            None => self.problem(
+                start,
+                read,
+                "@ modifier must be preceded by an instant vector selector or range vector selector or a subquery",
+            ),
+            Some(modifiers) if modifiers.at.is_some() => {
+                self.problem(start, read, "@ <timestamp> may not be set multiple times");
+            }
+            Some(modifiers) => {
+                modifiers.at = Some(at);
+                tree.expr.span.end = end;
+            }
+        }
+        tree
+    }
+
+    fn extend(&mut self, mut tree: Tree, pair: Pair<'_, Rule>, extension: SelectorExtension) -> Tree {
+        let (read, start) = (pair.as_span().end(), tree.expr.span.start);
+        let name = match extension {
+            SelectorExtension::Anchored => "anchored",
+            SelectorExtension::Smoothed => "smoothed",
+        };
+        if !self.options.extended_range_selectors {
+            self.problem(start, read, format!("{name} modifier is experimental and not enabled"));
+            return tree;
+        }
+        match &mut tree.expr.kind {
+            ExprKind::VectorSelector(selector) | ExprKind::MatrixSelector { selector, .. } => {
+                if selector.extension.is_some_and(|other| other != extension) {
+                    self.problem(start, read, "anchored and smoothed modifiers cannot be used together");
+                }
+                selector.extension = Some(extension);
+            }
+            ExprKind::Subquery { .. } => {
+                self.problem(start, read, format!("{name} modifier is not supported for subqueries"));
+            }
+            ExprKind::Number(_)
+            | ExprKind::DurationLiteral(_)
+            | ExprKind::String(_)
+            | ExprKind::Call { .. }
+            | ExprKind::Aggregate(_)
+            | ExprKind::Binary(_)
+            | ExprKind::Unary { .. }
+            | ExprKind::Paren(_) => self.problem(start, read, format!("{name} modifier not implemented")),
+        }
+        tree
+    }
+}
+
+/// The modifiers of an expression that can have them.
+fn modifiers(expr: &mut Expr) -> Option<&mut Modifiers> {
+    match &mut expr.kind {
+        ExprKind::VectorSelector(selector) | ExprKind::MatrixSelector { selector, .. } => Some(&mut selector.modifiers),
+        ExprKind::Subquery { modifiers, .. } => Some(modifiers),
+        ExprKind::Number(_)
+        | ExprKind::DurationLiteral(_)
+        | ExprKind::String(_)
+        | ExprKind::Call { .. }
+        | ExprKind::Aggregate(_)
+        | ExprKind::Binary(_)
+        | ExprKind::Unary { .. }
+        | ExprKind::Paren(_) => None,
+    }
+}
+
+fn no_matching() -> VectorMatching {
+    VectorMatching {
+        cardinality: Cardinality::OneToOne,
+        on: false,
+        labels: Vec::new(),
+        include: Vec::new(),
+        fill_left: None,
+        fill_right: None,
+    }
+}
+
+fn match_op(kind: Kind) -> MatchOp {
+    match kind {
+        Kind::NotEqual => MatchOp::NotEqual,
+        Kind::EqualRegex => MatchOp::Regex,
+        Kind::NotEqualRegex => MatchOp::NotRegex,
+        _ => MatchOp::Equal,
+    }
+}
+
+/// The operator and how tightly it binds; `kind` is one that the grammar's `binary_op` admits.
+fn binary_operator(kind: Kind) -> (BinaryOp, u8) {
+    match kind {
+        Kind::Add => (BinaryOp::Add, SUM),
+        Kind::Sub => (BinaryOp::Sub, SUM),
+        Kind::Mul => (BinaryOp::Mul, PRODUCT),
+        Kind::Div => (BinaryOp::Div, PRODUCT),
+        Kind::Mod => (BinaryOp::Mod, PRODUCT),
+        Kind::Atan2 => (BinaryOp::Atan2, PRODUCT),
+        Kind::Pow => (BinaryOp::Pow, POWER),
+        Kind::EqualEqual => (BinaryOp::Eq, COMPARISON),
+        Kind::NotEqual => (BinaryOp::Ne, COMPARISON),
+        Kind::Greater => (BinaryOp::Gt, COMPARISON),
+        Kind::GreaterEqual => (BinaryOp::Ge, COMPARISON),
+        Kind::Less => (BinaryOp::Lt, COMPARISON),
+        Kind::LessEqual => (BinaryOp::Le, COMPARISON),
+        Kind::TrimLower => (BinaryOp::TrimLower, COMPARISON),
+        Kind::TrimUpper => (BinaryOp::TrimUpper, COMPARISON),
+        Kind::And => (BinaryOp::And, AND),
+        Kind::Unless => (BinaryOp::Unless, AND),
+        _ => (BinaryOp::Or, OR),
+    }
+}
+
+/// Go's `%f`.
+fn fixed_six(value: f64) -> String {
+    if value.is_infinite() {
+        return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
+    }
+    format!("{value:.6}")
+}

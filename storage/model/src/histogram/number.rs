@@ -1,0 +1,38 @@
+//! Numbers inside a histogram's text, as Go prints them.
+
+/// Go's `%g` and `%v`: the shortest digits that give the value back, with an exponent below 1e-4 and from 1e6 on.
+pub fn format_g(value: f64) -> String {
+    if value.is_nan() {
+        return "NaN".to_owned();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
+    }
+    // Which power of ten the first digit has can only be told from the shortest digits, as rounding may carry.
+    let text = format!("{value:e}");
+    let exponent: i32 = text.split_once('e').and_then(|(_, exponent)| exponent.parse().ok()).unwrap_or(0);
+    if (-4..6).contains(&exponent) { format!("{value}") } else { format_exponent(value) }
+}
+
+/// Go's `strconv` format `'e', -1` of a finite value: shortest digits and an exponent of at least two digits.
+pub fn format_exponent(value: f64) -> String {
+    let text = format!("{value:e}");
+    let Some((digits, exponent)) = text.split_once('e') else { return text };
+    let (sign, exponent) = match exponent.strip_prefix('-') {
+        Some(positive) => ('-', positive),
+        None => ('+', exponent),
+    };
+    format!("{digits}e{sign}{exponent:0>2}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_and_large_values_have_an_exponent() {
+        let texts = [123_456.0, 999_999.5, 1e6, 1.25e-4, 1.25e-5, -1e100, 0.0, -0.0, 1e20].map(format_g);
+        assert_eq!(texts, ["123456", "999999.5", "1e+06", "0.000125", "1.25e-05", "-1e+100", "0", "-0", "1e+20"]);
+        assert_eq!([f64::NAN, f64::INFINITY, f64::NEG_INFINITY].map(format_g), ["NaN", "+Inf", "-Inf"]);
+    }
+}
