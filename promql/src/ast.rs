@@ -62,11 +62,7 @@ impl Expr {
             ExprKind::Call { function, .. } => function.returns,
             ExprKind::Binary(binary) => {
                 let scalar = |side: &Expr| side.value_type() == ValueType::Scalar;
-                if scalar(&binary.left) && scalar(&binary.right) {
-                    ValueType::Scalar
-                } else {
-                    ValueType::InstantVector
-                }
+                if scalar(&binary.left) && scalar(&binary.right) { ValueType::Scalar } else { ValueType::InstantVector }
             }
             ExprKind::Unary { expr, .. } | ExprKind::Paren(expr) => expr.value_type(),
         }

@@ -5,7 +5,10 @@
 //! holds arithmetic over slices. This crate does not know where samples are stored, nor HTTP.
 
 pub mod ast;
+pub mod ast_json;
 pub mod functions;
 pub mod kernels;
 pub mod parser;
+pub mod pretty;
+pub mod printer;
 pub mod source;

@@ -1,4 +1,5 @@
 //! Series and samples that last. This crate knows no query language.
 
+pub mod block;
 pub mod env;
 pub mod wal;

@@ -11,7 +11,7 @@ use super::lexer::{Kind, Token};
 use super::literal::{duration_seconds, parse_duration_ms, parse_number, unquote};
 use super::precedence::{AND, COMPARISON, Climber, Fold, OR, POWER, PRODUCT, SUM};
 use super::quote::{is_label_name, quote};
-use super::{MAX_DEPTH, ParseOptions, Problem, Rule, depth_problem};
+use super::{MAX_DEPTH, ParseOptions, Problem, Read, Rule, depth_problem};
 use crate::ast::{
     Aggregate, At, Binary, BinaryOp, Cardinality, Duration, Expr, ExprKind, Modifiers, SelectorExtension, Span,
     VectorMatching, VectorSelector,
@@ -64,7 +64,7 @@ struct Operator {
 
 struct ExprFold<'b, 'a> {
     builder: &'b mut Builder<'a>,
-    read: usize,
+    read: Read,
 }
 
 impl Fold<Tree, Sign, Operator> for ExprFold<'_, '_> {
@@ -106,9 +106,9 @@ impl<'a> Builder<'a> {
         Builder { text, tokens, options, problems: Vec::new() }
     }
 
-    /// The problem that Prometheus would tell.
-    pub fn into_problem(self) -> Option<Problem> {
-        self.problems.into_iter().next()
+    /// Everything wrong, in the order in which Prometheus notices it.
+    pub fn into_problems(self) -> Vec<Problem> {
+        self.problems
     }
 
     /// The whole expression; binary operators still carry their matching, also between scalars.
@@ -126,7 +126,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    pub fn problem(&mut self, at: usize, read: usize, message: impl Into<String>) {
+    pub fn problem(&mut self, at: usize, read: Read, message: impl Into<String>) {
         self.problems.push(Problem { at, message: message.into(), read });
     }
 
@@ -179,14 +179,14 @@ impl<'a> Builder<'a> {
     fn expression(&mut self, pair: Pair<'_, Rule>) -> Tree {
         let (span, end) = (self.span(&pair), pair.as_span().end());
         let mut climber = Climber::new();
-        for part in pair.into_inner() {
+        for part in parts(pair) {
             match part.as_rule() {
                 Rule::unary => {
                     climber.unary(Sign { negative: self.kind(&part) == Kind::Sub, at: self.start(&part) });
                 }
                 Rule::binary => {
                     // Prometheus applies what is to the left once it has read the operator.
-                    let read = part.as_span().start() + 1;
+                    let read = Read::looking(part.as_span().start());
                     let (op, precedence) = binary_operator(self.kind(&part));
                     let mut operator = Operator { op, return_bool: false, matching: no_matching() };
                     climber.apply_left(precedence, &mut ExprFold { builder: self, read });
@@ -199,11 +199,11 @@ impl<'a> Builder<'a> {
                 }
             }
         }
-        climber.finish(&mut ExprFold { builder: self, read: end + 1 }).unwrap_or(Tree::nothing(span))
+        climber.finish(&mut ExprFold { builder: self, read: Read::looking(end) }).unwrap_or(Tree::nothing(span))
     }
 
     fn binary_modifiers(&mut self, pair: Pair<'_, Rule>, operator: &mut Operator) {
-        for part in pair.into_inner() {
+        for part in parts(pair) {
             match part.as_rule() {
                 Rule::BOOL => operator.return_bool = true,
                 Rule::matching => self.matching(part, &mut operator.matching),
@@ -215,7 +215,7 @@ impl<'a> Builder<'a> {
 
     fn matching(&mut self, pair: Pair<'_, Rule>, matching: &mut VectorMatching) {
         let mut grouped = false;
-        for part in pair.into_inner() {
+        for part in parts(pair) {
             match part.as_rule() {
                 Rule::ON => matching.on = true,
                 Rule::GROUP_LEFT | Rule::GROUP_RIGHT => {
@@ -235,7 +235,7 @@ impl<'a> Builder<'a> {
 
     fn fill(&mut self, pair: Pair<'_, Rule>, matching: &mut VectorMatching) {
         let (mut left, mut right) = (false, false);
-        for part in pair.into_inner() {
+        for part in parts(pair) {
             match part.as_rule() {
                 Rule::FILL => (left, right) = (true, true),
                 Rule::FILL_LEFT => (left, right) = (true, false),
@@ -257,7 +257,7 @@ impl<'a> Builder<'a> {
     fn signed_number(&mut self, pair: Pair<'_, Rule>) -> f64 {
         let mut negative = false;
         let mut value = 0.0;
-        for part in pair.into_inner() {
+        for part in parts(pair) {
             match part.as_rule() {
                 Rule::unary => negative = self.kind(&part) == Kind::Sub,
                 _ => value = self.number(&part).value,
@@ -268,7 +268,7 @@ impl<'a> Builder<'a> {
 
     /// A `number` pair.
     pub fn number(&mut self, pair: &Pair<'_, Rule>) -> Number {
-        let (span, read) = (self.span(pair), pair.as_span().end());
+        let (span, read) = (self.span(pair), Read::upto(pair.as_span().end()));
         let text = self.token_text(pair);
         let is_duration = self.kind(pair) == Kind::Duration;
         let value = if is_duration {
@@ -286,7 +286,7 @@ impl<'a> Builder<'a> {
     fn string(&mut self, pair: &Pair<'_, Rule>) -> String {
         let text = self.token_text(pair);
         unquote(text).unwrap_or_else(|| {
-            let (at, read) = (self.start(pair), pair.as_span().end());
+            let (at, read) = (self.start(pair), Read::upto(pair.as_span().end()));
             self.problem(at, read, format!("error unquoting string {}: invalid syntax", quote(text)));
             String::new()
         })
@@ -294,7 +294,7 @@ impl<'a> Builder<'a> {
 
     fn operand(&mut self, pair: Pair<'_, Rule>) -> Tree {
         let span = self.span(&pair);
-        let mut parts = pair.into_inner();
+        let mut parts = parts(pair);
         let Some(primary) = parts.next() else { return Tree::nothing(span) };
         let mut tree = self.primary(primary);
         for part in parts {
@@ -329,7 +329,7 @@ impl<'a> Builder<'a> {
                 let selector = self.vector_selector(pair);
                 Tree { expr: selector, depth: 1 }
             }
-            Rule::parenthesised => match pair.into_inner().next() {
+            Rule::parenthesised => match parts(pair).next() {
                 Some(inner) => {
                     let inner = self.expression(inner);
                     self.bounded(ExprKind::Paren(Box::new(inner.expr)), span, inner.depth)
@@ -342,8 +342,8 @@ impl<'a> Builder<'a> {
     }
 
     fn call(&mut self, pair: Pair<'_, Rule>, span: Span) -> Tree {
-        let read = pair.as_span().end();
-        let mut parts = pair.into_inner();
+        let read = Read::upto(pair.as_span().end());
+        let mut parts = parts(pair);
         let (Some(name), Some(arguments)) = (parts.next(), parts.next()) else { return Tree::nothing(span) };
         let (args, depth) = self.arguments(arguments);
         let text = self.token_text(&name);
@@ -362,9 +362,9 @@ impl<'a> Builder<'a> {
     fn arguments(&mut self, pair: Pair<'_, Rule>) -> (Vec<Expr>, usize) {
         let mut args = Vec::new();
         let mut depth = 0;
-        for part in pair.into_inner() {
+        for part in parts(pair) {
             if part.as_rule() == Rule::trailing_comma {
-                let (at, read) = (self.start(&part), part.as_span().end() + 1);
+                let (at, read) = (self.start(&part), Read::looking(part.as_span().end()));
                 self.problem(at, read, "trailing commas not allowed in function call args");
                 continue;
             }
@@ -381,12 +381,12 @@ impl<'a> Builder<'a> {
         let (mut args, mut depth) = (Vec::new(), 0);
         let (mut without, mut labels) = (false, Vec::new());
         let mut grouped = false;
-        for part in pair.into_inner() {
+        for part in parts(pair) {
             match part.as_rule() {
                 Rule::arguments => (args, depth) = self.arguments(part),
                 Rule::grouping => {
                     grouped = true;
-                    for inner in part.into_inner() {
+                    for inner in parts(part) {
                         match inner.as_rule() {
                             Rule::WITHOUT => without = true,
                             Rule::labels => labels = self.labels(inner),
@@ -398,7 +398,7 @@ impl<'a> Builder<'a> {
             }
         }
         // Without a clause Prometheus looks whether one follows.
-        let read = if grouped { end } else { end + 1 };
+        let read = if grouped { Read::upto(end) } else { Read::looking(end) };
         if args.is_empty() {
             self.problem(span.start, read, "no arguments for aggregate expression provided");
             return Tree::nothing(span);
@@ -425,8 +425,8 @@ impl<'a> Builder<'a> {
     /// Label names of `by (…)`, `on (…)` and the like.
     fn labels(&mut self, pair: Pair<'_, Rule>) -> Vec<String> {
         let mut labels = Vec::new();
-        for label in pair.into_inner() {
-            let (at, read) = (self.start(&label), label.as_span().end());
+        for label in parts(pair) {
+            let (at, read) = (self.start(&label), Read::upto(label.as_span().end()));
             let name = if self.kind(&label) == Kind::String {
                 self.string(&label)
             } else {
@@ -444,13 +444,13 @@ impl<'a> Builder<'a> {
         let span = self.span(&pair);
         let mut name = None;
         let mut matchers = Vec::new();
-        for part in pair.into_inner() {
+        for part in parts(pair) {
             if part.as_rule() == Rule::metric {
                 let metric = self.token_text(&part).to_owned();
                 matchers.push(Matcher::equal(METRIC_NAME, &metric));
                 name = Some(metric);
             } else {
-                for matcher in part.into_inner() {
+                for matcher in parts(part) {
                     matchers.extend(self.matcher(matcher));
                 }
             }
@@ -460,11 +460,11 @@ impl<'a> Builder<'a> {
     }
 
     fn matcher(&mut self, pair: Pair<'_, Rule>) -> Option<Matcher> {
-        let (at, read) = (self.start(&pair), pair.as_span().end());
+        let (at, read) = (self.start(&pair), Read::upto(pair.as_span().end()));
         let quoted = self.kind(&pair) == Kind::String;
         let mut name = None;
         let mut op = None;
-        for part in pair.into_inner() {
+        for part in parts(pair) {
             match part.as_rule() {
                 Rule::match_op => op = Some(match_op(self.kind(&part))),
                 _ if name.is_none() => {
@@ -487,12 +487,12 @@ impl<'a> Builder<'a> {
 
     /// `[5m]` or `[5m:1m]` behind `tree`.
     fn brackets(&mut self, tree: Tree, pair: Pair<'_, Rule>) -> Tree {
-        let (at, read) = (self.start(&pair), pair.as_span().end());
+        let (at, read) = (self.start(&pair), Read::upto(pair.as_span().end()));
         let span = Span { start: tree.expr.span.start, end: self.span(&pair).end };
         let mut range = None;
         let mut step = None;
         let mut subquery = false;
-        for part in pair.into_inner() {
+        for part in parts(pair) {
             match part.as_rule() {
                 Rule::COLON => subquery = true,
                 Rule::duration_expression => {
@@ -528,7 +528,7 @@ impl<'a> Builder<'a> {
 
     fn offset(&mut self, mut tree: Tree, pair: Pair<'_, Rule>) -> Tree {
         let span = pair.as_span();
-        let (read, end) = (span.end(), self.span(&pair).end);
+        let (read, end) = (Read::upto(span.end()), self.span(&pair).end);
         let Some(duration) = self.offset_duration(pair).map(DurationTree::into_duration) else { return tree };
         let at = tree.expr.span.start;
         match modifiers(&mut tree.expr) {
@@ -550,9 +550,9 @@ impl<'a> Builder<'a> {
     }
 
     fn at(&mut self, mut tree: Tree, pair: Pair<'_, Rule>) -> Tree {
-        let (read, end) = (pair.as_span().end(), self.span(&pair).end);
+        let (read, end) = (Read::upto(pair.as_span().end()), self.span(&pair).end);
         let start = tree.expr.span.start;
-        let which = pair.clone().into_inner().next().map(|part| part.as_rule());
+        let which = parts(pair.clone()).next().map(|part| part.as_rule());
         let at = match which {
             Some(Rule::START) => At::Start,
             Some(Rule::END) => At::End,
@@ -584,7 +584,7 @@ impl<'a> Builder<'a> {
     }
 
     fn extend(&mut self, mut tree: Tree, pair: Pair<'_, Rule>, extension: SelectorExtension) -> Tree {
-        let (read, start) = (pair.as_span().end(), tree.expr.span.start);
+        let (read, start) = (Read::upto(pair.as_span().end()), tree.expr.span.start);
         let name = match extension {
             SelectorExtension::Anchored => "anchored",
             SelectorExtension::Smoothed => "smoothed",
@@ -614,6 +614,47 @@ impl<'a> Builder<'a> {
         }
         tree
     }
+}
+
+/// What is inside a pair, tokens that only separate left out.
+pub fn parts<'i>(pair: Pair<'i, Rule>) -> impl Iterator<Item = Pair<'i, Rule>> {
+    pair.into_inner().filter(|part| !is_separator(part.as_rule()))
+}
+
+fn is_separator(rule: Rule) -> bool {
+    matches!(
+        rule,
+        Rule::EQUAL
+            | Rule::COMMA
+            | Rule::LEFT_BRACE
+            | Rule::RIGHT_BRACE
+            | Rule::LEFT_PAREN
+            | Rule::RIGHT_PAREN
+            | Rule::METRIC_IDENTIFIER
+            | Rule::NUMBER
+            | Rule::DURATION
+            | Rule::ADD
+            | Rule::SUB
+            | Rule::MUL
+            | Rule::DIV
+            | Rule::MOD
+            | Rule::POW
+            | Rule::EQUAL_EQUAL
+            | Rule::NOT_EQUAL
+            | Rule::GREATER_EQUAL
+            | Rule::GREATER
+            | Rule::LESS_EQUAL
+            | Rule::LESS
+            | Rule::TRIM_UPPER
+            | Rule::TRIM_LOWER
+            | Rule::EQUAL_REGEX
+            | Rule::NOT_EQUAL_REGEX
+            | Rule::AT
+            | Rule::AND
+            | Rule::OR
+            | Rule::UNLESS
+            | Rule::OFFSET
+    )
 }
 
 /// The modifiers of an expression that can have them.

@@ -1,6 +1,6 @@
 //! Types: which expression may stand where, and what vector matching may say.
 
-use super::Problem;
+use super::{Problem, Read};
 use super::quote::quote;
 use crate::ast::{AggregateOp, Binary, Cardinality, Expr, ExprKind, Function, ValueType, VectorSelector};
 use pilaster_model::METRIC_NAME;
@@ -25,7 +25,7 @@ struct Checker<'a> {
 }
 
 fn fail<T>(at: usize, message: impl Into<String>) -> Result<T, Problem> {
-    Err(Problem { at, message: message.into(), read: 0 })
+    Err(Problem { at, message: message.into(), read: Read::upto(0) })
 }
 
 impl Checker<'_> {

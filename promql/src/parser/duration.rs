@@ -2,10 +2,10 @@
 
 use pest::iterators::Pair;
 
-use super::builder::Builder;
+use super::builder::{Builder, parts};
 use super::lexer::Kind;
 use super::precedence::{Climber, Fold, POWER, PRODUCT, SUM};
-use super::{MAX_DEPTH, Rule};
+use super::{MAX_DEPTH, Read, Rule};
 use crate::ast::{BinaryOp, Duration, DurationExpr, DurationExprKind, Span};
 
 /// A duration expression and how deep it is.
@@ -65,7 +65,7 @@ struct Operator {
 struct DurationFold<'b, 'a> {
     builder: &'b mut Builder<'a>,
     /// How many tokens were read when an operator is applied.
-    read: usize,
+    read: Read,
 }
 
 impl Fold<DurationTree, Sign, Operator> for DurationFold<'_, '_> {
@@ -94,7 +94,7 @@ impl Fold<DurationTree, Sign, Operator> for DurationFold<'_, '_> {
 impl Builder<'_> {
     /// A duration that must be positive where that is known already.
     pub fn positive_duration(&mut self, pair: Pair<'_, Rule>) -> DurationTree {
-        let read = pair.as_span().end() + 1;
+        let read = Read::looking(pair.as_span().end());
         let tree = self.duration_expression(pair);
         if tree.seconds().is_some_and(|seconds| seconds <= 0.0) {
             self.problem(tree.start(), read, "duration must be greater than 0");
@@ -104,13 +104,13 @@ impl Builder<'_> {
 
     /// The duration behind `offset`.
     pub fn offset_duration(&mut self, pair: Pair<'_, Rule>) -> Option<DurationTree> {
-        let inner = pair.into_inner().next()?;
-        let end = inner.as_span().end();
+        let inner = parts(pair).next()?;
+        let end = Read::upto(inner.as_span().end());
         match inner.as_rule() {
             Rule::offset_simple => {
                 let mut sign = None;
                 let mut tree = None;
-                for part in inner.into_inner() {
+                for part in parts(inner) {
                     match part.as_rule() {
                         Rule::unary => sign = Some(self.sign(&part)),
                         Rule::number => tree = Some(self.offset_number(part, sign)),
@@ -128,9 +128,9 @@ impl Builder<'_> {
                 tree
             }
             Rule::offset_parens => {
-                let mut parts = inner.into_inner();
-                let sign = self.sign(&parts.next()?);
-                let tree = self.duration_expression(parts.next()?);
+                let mut inner_parts = parts(inner);
+                let sign = self.sign(&inner_parts.next()?);
+                let tree = self.duration_expression(inner_parts.next()?);
                 let tree = if tree.seconds().is_some() { tree } else { self.wrap(tree) };
                 Some(self.apply_sign(sign, tree, end))
             }
@@ -139,7 +139,7 @@ impl Builder<'_> {
     }
 
     fn offset_number(&mut self, pair: Pair<'_, Rule>, sign: Option<Sign>) -> DurationTree {
-        let read = pair.as_span().end();
+        let read = Read::upto(pair.as_span().end());
         let mut tree = self.duration_number(pair);
         if let Some(sign) = sign {
             tree = signed_literal(tree, sign);
@@ -150,8 +150,8 @@ impl Builder<'_> {
     fn duration_expression(&mut self, pair: Pair<'_, Rule>) -> DurationTree {
         let end = pair.as_span().end();
         let mut climber = Climber::new();
-        for part in pair.into_inner() {
-            let part_end = part.as_span().end();
+        for part in parts(pair) {
+            let read = Read::upto(part.as_span().end());
             match part.as_rule() {
                 Rule::unary => climber.unary(self.sign(&part)),
                 Rule::duration_op => {
@@ -164,34 +164,34 @@ impl Builder<'_> {
                         Kind::Mod => (BinaryOp::Mod, PRODUCT),
                         _ => (BinaryOp::Pow, POWER),
                     };
-                    climber.apply_left(precedence, &mut DurationFold { builder: self, read: part_end });
+                    climber.apply_left(precedence, &mut DurationFold { builder: self, read: Read::looking(part.as_span().start()) });
                     climber.push(Operator { op, at }, precedence);
                 }
                 Rule::number => {
                     let number = self.duration_number(part);
-                    let tree = self.checked_literal(number, None, part_end);
+                    let tree = self.checked_literal(number, None, read);
                     climber.operand(tree);
                 }
                 Rule::duration_call => {
                     let start = self.start(&part);
                     let call = self.duration_call(part);
-                    self.require_duration_expressions(start, part_end);
+                    self.require_duration_expressions(start, read);
                     climber.operand(call.unwrap_or_else(|| self.zero(start)));
                 }
                 _ => {
                     let start = self.start(&part);
-                    let tree = match part.into_inner().next() {
+                    let tree = match parts(part).next() {
                         Some(inner) => self.duration_expression(inner),
                         None => self.zero(start),
                     };
-                    self.require_duration_expressions(tree.start(), part_end);
+                    self.require_duration_expressions(tree.start(), read);
                     let tree = if tree.seconds().is_some() { tree } else { self.wrap(tree) };
                     climber.operand(tree);
                 }
             }
         }
         let start = self.tokens().get(end.saturating_sub(1)).map_or(0, |token| token.start);
-        let mut fold = DurationFold { builder: self, read: end + 1 };
+        let mut fold = DurationFold { builder: self, read: Read::looking(end) };
         climber.finish(&mut fold).unwrap_or_else(|| self.zero(start))
     }
 
@@ -209,7 +209,7 @@ impl Builder<'_> {
         DurationTree::leaf(kind, number.span)
     }
 
-    fn checked_literal(&mut self, tree: DurationTree, at: Option<usize>, read: usize) -> DurationTree {
+    fn checked_literal(&mut self, tree: DurationTree, at: Option<usize>, read: Read) -> DurationTree {
         if tree.seconds().is_some_and(out_of_range) {
             let start = tree.start();
             self.problem(at.unwrap_or(start), read, "duration out of range");
@@ -218,7 +218,7 @@ impl Builder<'_> {
         tree
     }
 
-    fn apply_sign(&mut self, sign: Sign, operand: DurationTree, read: usize) -> DurationTree {
+    fn apply_sign(&mut self, sign: Sign, operand: DurationTree, read: Read) -> DurationTree {
         if operand.seconds().is_some() {
             let tree = signed_literal(operand, sign);
             return self.checked_literal(tree, Some(sign.at), read);
@@ -235,15 +235,15 @@ impl Builder<'_> {
     /// `step()`, `range()`, `min_of(a, b)`, `max_of(a, b)`.
     fn duration_call(&mut self, pair: Pair<'_, Rule>) -> Option<DurationTree> {
         let span = self.span(&pair);
-        let mut parts = pair.into_inner();
-        let function = parts.next()?;
+        let mut inner_parts = parts(pair);
+        let function = inner_parts.next()?;
         let depth = |a: &DurationTree, b: &DurationTree| a.depth.max(b.depth) + 1;
         let (kind, depth) = match function.as_rule() {
             Rule::STEP => (DurationExprKind::Step, 1),
             Rule::RANGE => (DurationExprKind::Range, 1),
             which => {
-                let a = self.duration_expression(parts.next()?);
-                let b = self.duration_expression(parts.next()?);
+                let a = self.duration_expression(inner_parts.next()?);
+                let b = self.duration_expression(inner_parts.next()?);
                 let depth = depth(&a, &b);
                 let (a, b) = (Box::new(a.expr), Box::new(b.expr));
                 let kind =
@@ -277,7 +277,7 @@ impl Builder<'_> {
         Sign { negative: self.kind(pair) == Kind::Sub, at: self.start(pair) }
     }
 
-    fn require_duration_expressions(&mut self, at: usize, read: usize) {
+    fn require_duration_expressions(&mut self, at: usize, read: Read) {
         if !self.options().duration_expressions {
             self.problem(at, read, "experimental duration expression is not enabled");
         }

@@ -24,16 +24,18 @@ pub fn parse_number(text: &str) -> Result<f64, String> {
         return Ok(f64::from_bits(0x7ff8_0000_0000_0001));
     }
     if let Some(hexadecimal) = unsigned.strip_prefix("0x") {
-        return match parse_hex_float(hexadecimal) {
+        // An underscore may follow the prefix.
+        let well_formed = underscores_separate_digits(&format!("0{hexadecimal}"));
+        return match parse_hex_float(&hexadecimal.replace('_', "")).filter(|_| well_formed) {
             Some(value) if value.is_infinite() => fail("value out of range"),
             Some(value) => Ok(sign * value),
             None => fail("invalid syntax"),
         };
     }
-    // Underscores are legal only beside a base prefix, which a decimal float has not.
-    let well_formed = !unsigned.contains('_')
-        && unsigned.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'+' | b'-'));
-    match unsigned.parse::<f64>() {
+    let well_formed = underscores_separate_digits(unsigned)
+        && unsigned.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'+' | b'-' | b'_'));
+    let digits = unsigned.replace('_', "");
+    match digits.parse::<f64>() {
         Ok(value) if well_formed && value.is_infinite() => fail("value out of range"),
         Ok(value) if well_formed => Ok(sign * value),
         _ => fail("invalid syntax"),
@@ -77,6 +79,13 @@ fn parse_go_integer(text: &str) -> Option<i64> {
     } else {
         i64::try_from(magnitude).ok()
     }
+}
+
+/// Whether each underscore stands between two digits.
+fn underscores_separate_digits(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let digit = |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_hexdigit);
+    bytes.iter().enumerate().all(|(at, &byte)| byte != b'_' || digit(at.checked_sub(1)) && digit(Some(at + 1)))
 }
 
 /// `1f.8p3`, without sign and prefix; the exponent is required, as in Go.
@@ -128,9 +137,9 @@ pub fn parse_duration_ms(text: &str) -> Result<i64, String> {
         if digits == 0 {
             return Err(invalid());
         }
-        let amount: u64 = rest[..digits].parse().map_err(|_| "duration out of range".to_owned())?;
+        let amount: u64 = rest[..digits].parse().map_err(|_| invalid())?;
         rest = &rest[digits..];
-        let letters = rest.bytes().take_while(|b| !b.is_ascii_digit() && *b != b'.').count();
+        let letters = rest.bytes().take_while(|b| !b.is_ascii_digit()).count();
         if letters == 0 {
             return Err(invalid());
         }
@@ -259,7 +268,8 @@ mod tests {
         }
         assert!(parse_number("NaN").unwrap().is_nan());
         assert_eq!(parse_number("08"), Ok(8.0));
-        for text in ["1_000.5", "0x1e+5", "1e", "", "0x"] {
+        assert_eq!(parse_number("1_000.5"), Ok(1000.5));
+        for text in ["1__000.5", "0x1e+5", "1e", "", "0x"] {
             assert!(parse_number(text).is_err(), "{text}");
         }
         assert_eq!(parse_number("1e999"), Err(r#"strconv.ParseFloat: parsing "1e999": value out of range"#.to_owned()));

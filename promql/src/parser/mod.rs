@@ -16,7 +16,7 @@ mod duration;
 mod lexer;
 pub(crate) mod literal;
 mod precedence;
-pub(crate) mod quote;
+pub mod quote;
 
 use std::fmt;
 
@@ -91,14 +91,32 @@ pub fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     (line, before.len() - line_start + 1)
 }
 
+/// How far Prometheus has read when it notices a problem: of several, the first noticed is told.
+#[derive(Debug, Clone, Copy)]
+struct Read {
+    /// Tokens taken.
+    tokens: usize,
+    /// Whether the next one was looked at too.
+    lookahead: bool,
+}
+
+impl Read {
+    fn upto(tokens: usize) -> Read {
+        Read { tokens, lookahead: false }
+    }
+
+    fn looking(tokens: usize) -> Read {
+        Read { tokens, lookahead: true }
+    }
+}
+
 /// Something wrong with a query, before it becomes a [`ParseError`].
 #[derive(Debug, Clone)]
 struct Problem {
     /// Byte offset.
     at: usize,
     message: String,
-    /// How many tokens Prometheus has read when it notices: of several problems the first noticed is told.
-    read: usize,
+    read: Read,
 }
 
 impl Problem {
@@ -143,39 +161,65 @@ fn build<T>(
     text: &str,
     options: &ParseOptions,
     rule: Rule,
-    make: impl FnOnce(&mut Builder<'_>, pest::iterators::Pairs<'_, Rule>) -> Option<T>,
+    make: impl Fn(&mut Builder<'_>, pest::iterators::Pairs<'_, Rule>) -> Option<T>,
 ) -> Result<T, ParseError> {
     let (tokens, lex_error) = lexer::lex(text);
     if let Some(token) = too_deep(&tokens) {
         return Err(depth_problem(token.start).into_error(text));
     }
-    let lex_problem = lex_error.map(|error| Problem { at: error.at, message: error.message, read: tokens.len() + 1 });
-    let letters: String = tokens.iter().map(|token| token.kind.letter()).collect();
-    let pairs = match (Grammar::parse(rule, &letters), lex_problem) {
-        (Ok(pairs), None) => pairs,
-        (Ok(_), Some(problem)) => return Err(diagnosis::first(text, &tokens, options, rule, problem).into_error(text)),
-        (Err(error), lex_problem) => {
-            let at = match error.location {
-                pest::error::InputLocation::Pos(at) | pest::error::InputLocation::Span((at, _)) => at,
+    let token_letters = letters(&tokens);
+    let refused_at = match match_grammar(rule, &token_letters) {
+        Ok(_) if lex_error.is_some() => tokens.len(),
+        Ok(pairs) => {
+            let mut builder = Builder::new(text, &tokens, options);
+            let made = make(&mut builder, pairs);
+            return match (builder.into_problems().into_iter().next(), made) {
+                (Some(problem), _) => Err(problem.into_error(text)),
+                (None, Some(made)) => Ok(made),
+                (None, None) => Err(diagnosis::syntax(text, &tokens, tokens.len()).into_error(text)),
             };
-            let problem = match lex_problem {
-                Some(problem) if at >= tokens.len() => problem,
-                _ => diagnosis::syntax(text, &tokens, at),
-            };
-            return Err(diagnosis::first(text, &tokens, options, rule, problem).into_error(text));
         }
+        Err(at) => at,
     };
-    let mut builder = Builder::new(text, &tokens, options);
-    let made = make(&mut builder, pairs);
-    match (builder.into_problem(), made) {
-        (Some(problem), _) => Err(problem.into_error(text)),
-        (None, Some(made)) => Ok(made),
-        (None, None) => Err(diagnosis::syntax(text, &tokens, tokens.len()).into_error(text)),
+    // What Prometheus notices before it gets to the offending token comes first.
+    let read = &tokens[..refused_at.min(tokens.len())];
+    let is_lex_error = lex_error.is_some() && refused_at >= tokens.len();
+    let completed = diagnosis::complete(read, tokens.get(refused_at), text.len());
+    let completed_letters = letters(&completed);
+    if let Ok(pairs) = match_grammar(rule, &completed_letters) {
+        let mut builder = Builder::new(text, &completed, options);
+        make(&mut builder, pairs);
+        let noticed = |problem: &Problem| {
+            let looked = usize::from(is_lex_error && problem.read.lookahead);
+            problem.read.tokens + looked <= read.len()
+        };
+        if let Some(problem) = builder.into_problems().into_iter().find(noticed) {
+            return Err(problem.into_error(text));
+        }
     }
+    let problem = match lex_error {
+        Some(error) if is_lex_error => {
+            Problem { at: error.at, message: error.message, read: Read::looking(read.len()) }
+        }
+        _ => diagnosis::syntax(text, &tokens, refused_at),
+    };
+    Err(problem.into_error(text))
+}
+
+/// One letter a token, which is what the grammar is written over.
+fn letters(tokens: &[Token]) -> String {
+    tokens.iter().map(|token| token.kind.letter()).collect()
+}
+
+/// Matches the grammar, or returns the index of the first token that cannot stand where it does.
+fn match_grammar(rule: Rule, letters: &str) -> Result<pest::iterators::Pairs<'_, Rule>, usize> {
+    Grammar::parse(rule, letters).map_err(|error| match error.location {
+        pest::error::InputLocation::Pos(at) | pest::error::InputLocation::Span((at, _)) => at,
+    })
 }
 
 fn depth_problem(at: usize) -> Problem {
-    Problem { at, message: format!("expression is nested deeper than {MAX_DEPTH} levels"), read: 0 }
+    Problem { at, message: format!("expression is nested deeper than {MAX_DEPTH} levels"), read: Read::upto(0) }
 }
 
 /// The token that opens one bracket too many: grammar and tree are walked with recursion.

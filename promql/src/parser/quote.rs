@@ -19,6 +19,11 @@ fn stray_byte(c: char) -> Option<u32> {
     (STRAY_BYTE_BASE + 0x80..=STRAY_BYTE_BASE + 0xff).contains(&(c as u32)).then(|| c as u32 - STRAY_BYTE_BASE)
 }
 
+/// `text` as JSON shows it: stray bytes become U+FFFD.
+pub fn lossy(text: &str) -> String {
+    text.chars().map(|c| if stray_byte(c).is_some() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
 /// Whether `name` can be a label's name: not empty, and UTF-8.
 pub fn is_label_name(name: &str) -> bool {
     !name.is_empty() && !name.chars().any(|c| stray_byte(c).is_some())

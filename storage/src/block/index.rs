@@ -1,0 +1,681 @@
+//! The index file: which series a sample file holds, where their rows stand, and where its pages are.
+//!
+//! Everything in it follows from the sample file, so a lost index can be built again. In memory
+//! it takes about four bytes a label and forty a series. Postings are not stored: series are sorted by metric first, and
+//! the lists of the few names that matchers ask for are made when they do (see `postings`).
+
+use std::io::Read;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use pilaster_model::{Labels, TimeRange};
+
+use super::BlockError;
+use super::divide::Divisor;
+use super::page::{Encoding, PageRef};
+use super::postings::Postings;
+use super::timeline::{Place, Timelines};
+use super::varint::{Cursor, put_svarint, put_uvarint};
+
+const MAGIC: &[u8; 8] = b"PILASIX1";
+const COMPRESSION_LEVEL: i32 = 9;
+
+/// What the writer knows of a series beyond its labels and timestamps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    pub rows: u32,
+    /// Rows with a `value_int`.
+    pub integers: u32,
+    /// Rows with a `value`.
+    pub doubles: u32,
+    /// Rows with a `start_ts`.
+    pub starts: u32,
+    /// Rows with a `histogram`.
+    pub histograms: u32,
+}
+
+impl Counts {
+    pub fn of(self, part: Part) -> u32 {
+        match part {
+            Part::Ts => self.rows,
+            Part::Integers => self.integers,
+            Part::Doubles => self.doubles,
+            Part::Starts => self.starts,
+            Part::Histograms => self.histograms,
+        }
+    }
+}
+
+/// A column whose pages the index lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Part {
+    Ts,
+    Integers,
+    Doubles,
+    Starts,
+    Histograms,
+}
+
+impl Part {
+    pub const ALL: [Part; 5] = [Part::Ts, Part::Integers, Part::Doubles, Part::Starts, Part::Histograms];
+}
+
+/// A page of a row group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// Of the row group.
+    pub first_row: u32,
+    pub rows: u32,
+    /// Values that are not null in the pages before.
+    pub first_value: u32,
+    pub at: PageRef,
+}
+
+/// A row group: a run of series.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Group {
+    pub first_series: u32,
+    pub series_count: u32,
+    pub rows: u32,
+    /// By [`Part`], in its order.
+    pub pages: [Vec<Page>; 5],
+}
+
+impl Group {
+    pub fn pages(&self, part: Part) -> &[Page] {
+        &self.pages[part as usize]
+    }
+}
+
+/// All that is written into an index file.
+#[derive(Debug)]
+pub struct Content<'a> {
+    /// Of the series, in file order.
+    pub labels: &'a [Labels],
+    pub counts: &'a [Counts],
+    pub divisors: &'a [Option<Divisor>],
+    /// First and last timestamp of every series.
+    pub ranges: &'a [TimeRange],
+    pub timelines: &'a Timelines,
+    pub groups: &'a [Group],
+}
+
+/// A series in memory. Row and value positions count from the start of its row group.
+#[derive(Debug, Clone, Copy)]
+pub struct Series {
+    pub first_row: u32,
+    pub rows: u32,
+    pub first_integer: u32,
+    pub integers: u32,
+    pub first_double: u32,
+    pub doubles: u32,
+    /// Index of the timeline, or with [`OWN`] of the time range.
+    time: u32,
+    /// Where in the timeline.
+    at: u32,
+    pub divisor: Option<Divisor>,
+}
+
+const OWN: u32 = 1 << 31;
+
+/// The rare columns of a series.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Extras {
+    pub first_start: u32,
+    pub starts: u32,
+    pub first_histogram: u32,
+    pub histograms: u32,
+}
+
+/// An index file, opened.
+#[derive(Debug)]
+pub struct Index {
+    pub pairs: Pairs,
+    /// Pair ids of all series, one behind the other; each series' own ascend.
+    pair_ids: Vec<u32>,
+    /// Where each series' pair ids end.
+    pair_ends: Vec<u32>,
+    series: Vec<Series>,
+    extras: Vec<Extras>,
+    own_ranges: Vec<TimeRange>,
+    timelines: Vec<Arc<[i64]>>,
+    groups: Vec<Group>,
+    postings: Vec<OnceLock<Postings>>,
+}
+
+/// Every label pair of the block once, ascending by name, then value: a pair's id is its rank.
+#[derive(Debug, Default)]
+pub struct Pairs {
+    text: String,
+    /// Ends of names in `text` and the id of each name's first pair.
+    names: Vec<Name>,
+    /// Start and end of each pair's value in `text`.
+    values: Vec<(u32, u32)>,
+}
+
+#[derive(Debug)]
+struct Name {
+    start: u32,
+    end: u32,
+    first_pair: u32,
+}
+
+impl Pairs {
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    pub fn name_count(&self) -> usize {
+        self.names.len()
+    }
+
+    pub fn name(&self, index: usize) -> &str {
+        &self.text[self.names[index].start as usize..self.names[index].end as usize]
+    }
+
+    pub fn value(&self, pair: u32) -> &str {
+        let (start, end) = self.values[pair as usize];
+        &self.text[start as usize..end as usize]
+    }
+
+    /// Ids of the pairs with the name at `index`.
+    pub fn of_name(&self, index: usize) -> Range<u32> {
+        let end = self.names.get(index + 1).map_or(self.values.len() as u32, |next| next.first_pair);
+        self.names[index].first_pair..end
+    }
+
+    pub fn find_name(&self, name: &str) -> Option<usize> {
+        let index = self.names.partition_point(|known| &self.text[known.start as usize..known.end as usize] < name);
+        (index < self.names.len() && self.name(index) == name).then_some(index)
+    }
+
+    /// The pair with the name at `index` and this value.
+    pub fn find_value(&self, index: usize, value: &str) -> Option<u32> {
+        let ids = self.of_name(index);
+        let values = &self.values[ids.start as usize..ids.end as usize];
+        let text = |&(start, end): &(u32, u32)| &self.text[start as usize..end as usize];
+        let at = values.partition_point(|known| text(known) < value);
+        values.get(at).filter(|known| text(known) == value).map(|_| ids.start + at as u32)
+    }
+
+    pub fn name_of(&self, pair: u32) -> usize {
+        self.names.partition_point(|name| name.first_pair <= pair) - 1
+    }
+}
+
+impl Content<'_> {
+    /// The bytes of the index file.
+    pub fn encode(&self) -> Result<Vec<u8>, BlockError> {
+        let mut out = MAGIC.to_vec();
+        let (pairs, series_pairs) = self.encode_pairs();
+        for section in [pairs, series_pairs, self.encode_series(), self.encode_timelines(), self.encode_groups()] {
+            let packed = zstd::bulk::compress(&section, COMPRESSION_LEVEL).map_err(BlockError::compression)?;
+            put_uvarint(&mut out, section.len() as u64);
+            put_uvarint(&mut out, packed.len() as u64);
+            out.extend_from_slice(&packed);
+        }
+        let checksum = crc32c::crc32c(&out);
+        out.extend_from_slice(&checksum.to_le_bytes());
+        Ok(out)
+    }
+
+    fn encode_pairs(&self) -> (Vec<u8>, Vec<u8>) {
+        let mut ids: std::collections::HashMap<(&str, &str), u32> = std::collections::HashMap::new();
+        for labels in self.labels {
+            for pair in labels.iter() {
+                ids.insert(pair, 0);
+            }
+        }
+        let mut sorted: Vec<(&str, &str)> = ids.keys().copied().collect();
+        sorted.sort_unstable();
+        for (id, &pair) in sorted.iter().enumerate() {
+            ids.insert(pair, id as u32);
+        }
+
+        let mut out = Vec::new();
+        put_uvarint(&mut out, sorted.chunk_by(|a, b| a.0 == b.0).count() as u64);
+        for pairs in sorted.chunk_by(|a, b| a.0 == b.0) {
+            put_text(&mut out, pairs[0].0);
+            put_uvarint(&mut out, pairs.len() as u64);
+            let mut previous = "";
+            for (_, value) in pairs {
+                // Front coding: a value is what it shares with the one before, and its own end.
+                let shared = previous.bytes().zip(value.bytes()).take_while(|(a, b)| a == b).count();
+                put_uvarint(&mut out, shared as u64);
+                put_uvarint(&mut out, (value.len() - shared) as u64);
+                out.extend_from_slice(&value.as_bytes()[shared..]);
+                previous = value;
+            }
+        }
+
+        let mut series = Vec::new();
+        put_uvarint(&mut series, self.labels.len() as u64);
+        let (mut previous, mut current): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());
+        for labels in self.labels {
+            current.clear();
+            current.extend(labels.iter().map(|pair| ids[&pair]));
+            put_uvarint(&mut series, current.len() as u64);
+            for (at, &id) in current.iter().enumerate() {
+                // Neighbours mostly have the same names and most of their values in common.
+                let before = previous.get(at).copied().unwrap_or(0);
+                put_svarint(&mut series, i64::from(id) - i64::from(before));
+            }
+            std::mem::swap(&mut previous, &mut current);
+        }
+        (out, series)
+    }
+
+    fn encode_series(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let has_extras = self.counts.iter().any(|counts| counts.starts > 0 || counts.histograms > 0);
+        out.push(u8::from(has_extras));
+        for counts in self.counts {
+            put_uvarint(&mut out, u64::from(counts.rows));
+        }
+        out.extend(self.divisors.iter().map(|&divisor| Divisor::code(divisor)));
+        for counts in self.counts {
+            put_uvarint(&mut out, u64::from(counts.rows - counts.integers));
+            put_uvarint(&mut out, u64::from(counts.rows - counts.integers - counts.doubles));
+        }
+        if has_extras {
+            for counts in self.counts {
+                put_uvarint(&mut out, u64::from(counts.starts));
+                put_uvarint(&mut out, u64::from(counts.histograms));
+            }
+        }
+        for (place, range) in self.timelines.places.iter().zip(self.ranges) {
+            match place {
+                Some(place) => {
+                    put_uvarint(&mut out, u64::from(place.timeline) + 1);
+                    put_uvarint(&mut out, u64::from(place.at));
+                }
+                None => {
+                    put_uvarint(&mut out, 0);
+                    put_svarint(&mut out, range.min_ms);
+                    put_uvarint(&mut out, range.max_ms.wrapping_sub(range.min_ms) as u64);
+                }
+            }
+        }
+        out
+    }
+
+    fn encode_timelines(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_uvarint(&mut out, self.timelines.list.len() as u64);
+        for timeline in &self.timelines.list {
+            put_uvarint(&mut out, timeline.len() as u64);
+            let (mut previous, mut delta) = (0i64, 0i64);
+            for &timestamp in timeline.iter() {
+                let next = timestamp.wrapping_sub(previous);
+                put_svarint(&mut out, next.wrapping_sub(delta));
+                (previous, delta) = (timestamp, next);
+            }
+        }
+        out
+    }
+
+    fn encode_groups(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_uvarint(&mut out, self.groups.len() as u64);
+        for group in self.groups {
+            put_uvarint(&mut out, u64::from(group.series_count));
+            for pages in &group.pages {
+                put_uvarint(&mut out, pages.len() as u64);
+                put_uvarint(&mut out, pages.first().map_or(0, |page| page.at.offset));
+                for page in pages {
+                    let at = &page.at;
+                    for number in [page.rows, at.values, at.header_len, at.stored_len, at.raw_len, at.levels_len] {
+                        put_uvarint(&mut out, u64::from(number));
+                    }
+                    out.push(at.encoding as u8 | u8::from(at.compressed) << 7);
+                }
+            }
+        }
+        out
+    }
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    put_uvarint(out, text.len() as u64);
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Reading an index: `None` from any of these means that the bytes are not an index.
+impl Index {
+    /// # Errors
+    /// The bytes are not an index file, or not one of a sample file of `samples_bytes`.
+    pub fn decode(path: &Path, bytes: &[u8], samples_bytes: u64) -> Result<Index, BlockError> {
+        let malformed = |what: &str| BlockError::malformed(path, format!("index without valid {what}"));
+        let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| malformed("beginning"))?;
+        let (body, checksum) = rest.split_last_chunk::<4>().ok_or_else(|| malformed("end"))?;
+        if crc32c::crc32c(&bytes[..bytes.len() - 4]) != u32::from_le_bytes(*checksum) {
+            return Err(malformed("checksum"));
+        }
+        let mut cursor = Cursor::new(body);
+        let mut section = || unpack_section(&mut cursor);
+        let pairs = section().and_then(|bytes| decode_pairs(&bytes)).ok_or_else(|| malformed("label pairs"))?;
+        let (pair_ids, pair_ends) =
+            section().and_then(|bytes| decode_series_pairs(&bytes, pairs.len())).ok_or_else(|| malformed("labels"))?;
+        let series = section().and_then(|bytes| decode_series(&bytes, pair_ends.len()));
+        let series = series.ok_or_else(|| malformed("series"))?;
+        let timelines = section().and_then(|bytes| decode_timelines(&bytes)).ok_or_else(|| malformed("timelines"))?;
+        let groups =
+            section().and_then(|bytes| decode_groups(&bytes, samples_bytes)).ok_or_else(|| malformed("pages"))?;
+        if !cursor.is_empty() {
+            return Err(malformed("end"));
+        }
+        let postings = (0..pairs.name_count()).map(|_| OnceLock::new()).collect();
+        let (series, extras, own_ranges, groups) =
+            place(series, &timelines, groups).ok_or_else(|| malformed("positions"))?;
+        Ok(Index { pairs, pair_ids, pair_ends, series, extras, own_ranges, timelines, groups, postings })
+    }
+
+    pub fn series_count(&self) -> usize {
+        self.series.len()
+    }
+
+    pub fn series(&self, id: u32) -> &Series {
+        &self.series[id as usize]
+    }
+
+    pub fn extras(&self, id: u32) -> Extras {
+        self.extras.get(id as usize).copied().unwrap_or_default()
+    }
+
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// The row group of a series.
+    pub fn group_of(&self, id: u32) -> usize {
+        self.groups.partition_point(|group| group.first_series <= id) - 1
+    }
+
+    /// Ids of a series' label pairs, ascending.
+    pub fn pair_ids(&self, id: u32) -> &[u32] {
+        let start = if id == 0 { 0 } else { self.pair_ends[id as usize - 1] };
+        &self.pair_ids[start as usize..self.pair_ends[id as usize] as usize]
+    }
+
+    pub fn labels(&self, id: u32) -> Labels {
+        Labels::from_sorted_pairs(
+            self.pair_ids(id).iter().map(|&pair| (self.pairs.name(self.pairs.name_of(pair)), self.pairs.value(pair))),
+        )
+    }
+
+    /// The pair of a series among `ids`, the pairs of one name.
+    pub fn pair_among(&self, series: u32, ids: &Range<u32>) -> Option<u32> {
+        self.pair_ids(series).iter().copied().find(|pair| ids.contains(pair))
+    }
+
+    /// Series by value of the name at `index`; made at the first call.
+    pub fn postings(&self, index: usize) -> &Postings {
+        self.postings[index].get_or_init(|| {
+            let ids = self.pairs.of_name(index);
+            let series = 0..self.series.len() as u32;
+            Postings::of(&ids, series.filter_map(|series| Some((self.pair_among(series, &ids)?, series))))
+        })
+    }
+
+    /// First and last timestamp of a series.
+    pub fn range(&self, id: u32) -> TimeRange {
+        match self.timestamps(id) {
+            Ok((timeline, rows)) => TimeRange::new(timeline[rows.start], timeline[rows.end - 1]),
+            Err(range) => range,
+        }
+    }
+
+    /// The timeline of a series and the part of it that is the series'; its first and last timestamp where it has none.
+    pub fn timestamps(&self, id: u32) -> Result<(&Arc<[i64]>, Range<usize>), TimeRange> {
+        let series = self.series(id);
+        if series.time & OWN == 0 {
+            let at = series.at as usize;
+            Ok((&self.timelines[series.time as usize], at..at + series.rows as usize))
+        } else {
+            Err(self.own_ranges[(series.time & !OWN) as usize])
+        }
+    }
+}
+
+fn unpack_section(cursor: &mut Cursor<'_>) -> Option<Vec<u8>> {
+    let raw_len: u64 = cursor.uvarint()?;
+    let packed_len: usize = cursor.number()?;
+    let packed = cursor.bytes(packed_len)?;
+    // Grows with what really comes out: a wrong length must not reserve memory.
+    let mut raw = Vec::new();
+    zstd::stream::read::Decoder::new(packed).ok()?.take(raw_len.checked_add(1)?).read_to_end(&mut raw).ok()?;
+    (raw.len() as u64 == raw_len).then_some(raw)
+}
+
+fn decode_pairs(bytes: &[u8]) -> Option<Pairs> {
+    let mut cursor = Cursor::new(bytes);
+    let names: usize = cursor.number()?;
+    let mut pairs = Pairs::default();
+    let mut value: Vec<u8> = Vec::new();
+    for _ in 0..names {
+        let name_len = cursor.number()?;
+        let name = std::str::from_utf8(cursor.bytes(name_len)?).ok()?;
+        if pairs.name_count() > 0 && pairs.name(pairs.name_count() - 1) >= name {
+            return None;
+        }
+        let start = pairs.text.len() as u32;
+        pairs.text.push_str(name);
+        let end = u32::try_from(pairs.text.len()).ok()?;
+        pairs.names.push(Name { start, end, first_pair: pairs.values.len() as u32 });
+        let values: usize = cursor.number()?;
+        value.clear();
+        for index in 0..values {
+            let shared: usize = cursor.number()?;
+            let own_len = cursor.number()?;
+            let own = cursor.bytes(own_len)?;
+            // Ascending: the first own byte is greater than the one it replaces.
+            if shared > value.len() || own.is_empty() || (index > 0 && value.get(shared) >= own.first()) {
+                return None;
+            }
+            value.truncate(shared);
+            value.extend_from_slice(own);
+            let start = pairs.text.len() as u32;
+            pairs.text.push_str(std::str::from_utf8(&value).ok()?);
+            pairs.values.push((start, u32::try_from(pairs.text.len()).ok()?));
+        }
+    }
+    cursor.is_empty().then_some(pairs)
+}
+
+fn decode_series_pairs(bytes: &[u8], pair_count: usize) -> Option<(Vec<u32>, Vec<u32>)> {
+    let mut cursor = Cursor::new(bytes);
+    let count: usize = cursor.number()?;
+    let (mut ids, mut ends): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());
+    let mut previous = 0..0;
+    for _ in 0..count {
+        let len: usize = cursor.number()?;
+        let start = ids.len();
+        for at in 0..len {
+            let before = if at < previous.len() { ids[previous.start + at] } else { 0 };
+            let id = u32::try_from(i64::from(before).checked_add(cursor.svarint()?)?).ok()?;
+            if id as usize >= pair_count || (at > 0 && ids[start + at - 1] >= id) {
+                return None;
+            }
+            ids.push(id);
+        }
+        previous = start..ids.len();
+        ends.push(u32::try_from(ids.len()).ok()?);
+    }
+    cursor.is_empty().then_some((ids, ends))
+}
+
+/// A series as its section has it, before positions are known.
+struct Stored {
+    counts: Counts,
+    divisor: Option<Divisor>,
+    time: Result<Place, TimeRange>,
+}
+
+fn decode_series(bytes: &[u8], count: usize) -> Option<(bool, Vec<Stored>)> {
+    let mut cursor = Cursor::new(bytes);
+    let has_extras = cursor.byte()? == 1;
+    if count > bytes.len() {
+        return None;
+    }
+    let mut counts = Vec::with_capacity(count);
+    for _ in 0..count {
+        let rows: u32 = cursor.number()?;
+        counts.push(Counts { rows, ..Counts::default() });
+    }
+    let codes = cursor.bytes(count)?;
+    for counts in &mut counts {
+        let (not_integers, neither): (u32, u32) = (cursor.number()?, cursor.number()?);
+        counts.integers = counts.rows.checked_sub(not_integers)?;
+        counts.doubles = not_integers.checked_sub(neither)?;
+    }
+    if has_extras {
+        for counts in &mut counts {
+            counts.starts = cursor.number()?;
+            counts.histograms = cursor.number()?;
+            let free = counts.rows - counts.integers - counts.doubles;
+            if counts.starts > counts.rows || counts.histograms > free {
+                return None;
+            }
+        }
+    }
+    let mut series = Vec::with_capacity(count);
+    for (counts, &code) in counts.into_iter().zip(codes) {
+        let divisor = Divisor::from_code(code)?;
+        if counts.rows == 0 || (divisor.is_none() && counts.integers > 0) {
+            return None;
+        }
+        let time = match cursor.number::<u32>()? {
+            0 => {
+                let min_ms = cursor.svarint()?;
+                let span = i64::try_from(cursor.uvarint()?).ok()?;
+                Err(TimeRange::new(min_ms, min_ms.checked_add(span)?))
+            }
+            timeline => Ok(Place { timeline: timeline - 1, at: cursor.number()? }),
+        };
+        series.push(Stored { counts, divisor, time });
+    }
+    cursor.is_empty().then_some((has_extras, series))
+}
+
+fn decode_timelines(bytes: &[u8]) -> Option<Vec<Arc<[i64]>>> {
+    let mut cursor = Cursor::new(bytes);
+    let count: usize = cursor.number()?;
+    let mut timelines = Vec::new();
+    for _ in 0..count {
+        let len: usize = cursor.number()?;
+        if len > bytes.len() {
+            return None;
+        }
+        let mut timeline = Vec::with_capacity(len);
+        let (mut previous, mut delta) = (0i64, 0i64);
+        for index in 0..len {
+            delta = delta.wrapping_add(cursor.svarint()?);
+            let timestamp = previous.wrapping_add(delta);
+            if index > 0 && timestamp <= previous {
+                return None;
+            }
+            previous = timestamp;
+            timeline.push(timestamp);
+        }
+        timelines.push(timeline.into());
+    }
+    cursor.is_empty().then_some(timelines)
+}
+
+fn decode_groups(bytes: &[u8], samples_bytes: u64) -> Option<Vec<Group>> {
+    let mut cursor = Cursor::new(bytes);
+    let count: usize = cursor.number()?;
+    let mut groups = Vec::new();
+    for _ in 0..count {
+        let mut group = Group { series_count: cursor.number()?, ..Group::default() };
+        for pages in &mut group.pages {
+            let count: usize = cursor.number()?;
+            let mut offset = cursor.uvarint()?;
+            let (mut first_row, mut first_value) = (0u32, 0u32);
+            for _ in 0..count {
+                let [rows, values, header_len, stored_len, raw_len, levels_len] = {
+                    let mut numbers = [0u32; 6];
+                    for number in &mut numbers {
+                        *number = cursor.number()?;
+                    }
+                    numbers
+                };
+                let flags = cursor.byte()?;
+                let encoding = Encoding::from_number(u64::from(flags & 0x7f))?;
+                let compressed = flags & 0x80 != 0;
+                let at = PageRef { offset, header_len, stored_len, raw_len, levels_len, values, encoding, compressed };
+                offset = offset.checked_add(u64::from(header_len))?.checked_add(u64::from(stored_len))?;
+                if offset > samples_bytes || values > rows || levels_len > stored_len || levels_len > raw_len {
+                    return None;
+                }
+                pages.push(Page { first_row, rows, first_value, at });
+                first_row = first_row.checked_add(rows)?;
+                first_value = first_value.checked_add(values)?;
+            }
+        }
+        groups.push(group);
+    }
+    cursor.is_empty().then_some(groups)
+}
+
+type Placed = (Vec<Series>, Vec<Extras>, Vec<TimeRange>, Vec<Group>);
+
+/// Sums counts up to positions, and checks that series, timelines and pages fit each other.
+fn place(stored: (bool, Vec<Stored>), timelines: &[Arc<[i64]>], mut groups: Vec<Group>) -> Option<Placed> {
+    let (has_extras, stored) = stored;
+    let mut series = Vec::with_capacity(stored.len());
+    let mut extras = Vec::new();
+    let mut own_ranges = Vec::new();
+    let mut rest = stored.as_slice();
+    for group in &mut groups {
+        group.first_series = series.len() as u32;
+        let (here, after) = rest.split_at_checked(group.series_count as usize)?;
+        rest = after;
+        if here.is_empty() {
+            return None;
+        }
+        let mut sums = [0u32; 5];
+        for Stored { counts, divisor, time } in here {
+            let [first_row, first_integer, first_double, first_start, first_histogram] = sums;
+            for (sum, part) in sums.iter_mut().zip(Part::ALL) {
+                *sum = sum.checked_add(counts.of(part))?;
+            }
+            let (time, at) = match time {
+                Ok(Place { timeline, at }) => {
+                    let whole = timelines.get(*timeline as usize)?;
+                    whole.get(*at as usize..)?.get(..counts.rows as usize)?;
+                    (*timeline, *at)
+                }
+                Err(range) => {
+                    own_ranges.push(*range);
+                    (OWN | (own_ranges.len() - 1) as u32, 0)
+                }
+            };
+            series.push(Series {
+                first_row,
+                rows: counts.rows,
+                first_integer,
+                integers: counts.integers,
+                first_double,
+                doubles: counts.doubles,
+                time,
+                at,
+                divisor: *divisor,
+            });
+            if has_extras {
+                let (starts, histograms) = (counts.starts, counts.histograms);
+                extras.push(Extras { first_start, starts, first_histogram, histograms });
+            }
+        }
+        group.rows = sums[0];
+        for (pages, sum) in group.pages.iter().zip(sums) {
+            let rows = pages.last().map_or(0, |page| page.first_row + page.rows);
+            let values = pages.last().map_or(0, |page| page.first_value + page.at.values);
+            if rows != group.rows || values != sum {
+                return None;
+            }
+        }
+    }
+    rest.is_empty().then_some((series, extras, own_ranges, groups))
+}

@@ -1,0 +1,85 @@
+//! Blocks: samples that last, in Parquet files that any reader opens.
+//!
+//! A block is a sample file (`samples/date=2026-11-20/NAME.parquet`, one row a sample, sorted by metric, job, instance,
+//! the other labels and time) and an index file beside it, which holds what the engine needs to find and decode a
+//! series without the Parquet footer. `storage/FORMAT.md` draws both.
+//!
+//! * A block never changes. It appears whole or not at all: files are written under other names, synced, then renamed.
+//! * What is read is what was written, bit for bit, or an error: every byte is under a checksum that [`BlockMeta`] holds.
+//! * The index follows from the sample file: `rebuild_index` makes the same bytes again.
+//!
+//! This module does not know which blocks are live, nor what a query is.
+
+#![allow(dead_code)]
+
+mod column;
+mod delta;
+mod divide;
+mod error;
+mod file;
+mod group;
+mod index;
+mod page;
+mod postings;
+mod read;
+mod schema;
+mod timeline;
+mod varint;
+mod write;
+
+use std::sync::Arc;
+
+use pilaster_model::{Histogram, Labels};
+use serde::{Deserialize, Serialize};
+
+pub use error::BlockError;
+pub use file::{FileMeta, RANGE_BYTES};
+pub use read::{Block, BlockSamples};
+pub use write::write_block;
+
+/// The samples of one series, on their way into a block.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockSeries {
+    pub labels: Labels,
+    /// Milliseconds since the Unix epoch, strictly ascending, at least one. Series that share the `Arc` are written faster.
+    pub timestamps: Arc<[i64]>,
+    /// One a timestamp; where there is a histogram the value beside it is not kept.
+    pub values: Vec<f64>,
+    /// One a timestamp, where the series has native histograms.
+    pub histograms: Option<Vec<Option<Arc<Histogram>>>>,
+    /// Start timestamps in milliseconds, one a timestamp, 0 where unknown.
+    pub starts_ms: Option<Vec<i64>>,
+}
+
+/// What a block is and where its files lie; kept in the manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockMeta {
+    pub name: String,
+    /// 0: as flushed; 1 and more: as often compacted.
+    pub level: u8,
+    /// Of the first sample.
+    pub min_ms: i64,
+    /// Of the last sample.
+    pub max_ms: i64,
+    pub series_count: u64,
+    pub sample_count: u64,
+    /// The sample file, then the index file.
+    pub files: Vec<FileMeta>,
+}
+
+impl BlockMeta {
+    /// Bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+}
+
+/// How blocks are written.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WriteOptions {
+    /// Labels that get a column of their own, for readers of the Parquet files to filter and group by.
+    pub promoted_labels: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests;

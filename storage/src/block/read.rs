@@ -1,0 +1,534 @@
+//! Reading a block: the engine's own way, by the index, without the Parquet footer.
+//!
+//! A series' values stand at known positions of its row group's pages. Pages are decoded once per call, in file order,
+//! only as far as somebody wants them; timestamps come from the timelines of the index and are shared.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use pilaster_model::{Histogram, Labels, Matcher, TimeRange, stale_nan};
+
+use super::divide::Divisor;
+use super::file::{CheckedFile, Window};
+use super::index::{Index, Page, Part, Series};
+use super::page::{PageDecoder, parse_runs};
+use super::{BlockError, BlockMeta, postings};
+use crate::env::Files;
+
+/// Samples of one series.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockSamples {
+    /// Ascending; the same `Arc` for series that share a timeline, within one call at least.
+    pub timestamps: Arc<[i64]>,
+    /// One a timestamp; 0.0 beside a histogram.
+    pub values: Vec<f64>,
+    /// One a timestamp, where the series has any.
+    pub histograms: Option<Vec<Option<Arc<Histogram>>>>,
+    /// Start timestamps in milliseconds, one a timestamp, 0 where unknown; absent where none is known.
+    pub starts_ms: Option<Vec<i64>>,
+}
+
+/// A block, open for reading. Series have dense ids, which are their order in the file. Calls with an id that is not
+/// one of the block's panic.
+#[derive(Debug)]
+pub struct Block {
+    meta: BlockMeta,
+    samples: CheckedFile,
+    index_file: CheckedFile,
+    index: Index,
+}
+
+impl Block {
+    /// Opens the block that `meta` describes below `dir`, the data directory, and loads its index.
+    ///
+    /// # Errors
+    /// A file is missing or is not the one that was written.
+    pub fn open(files: Arc<dyn Files>, dir: &Path, meta: BlockMeta) -> Result<Block, BlockError> {
+        let [samples, index] = meta.files.as_slice() else {
+            return Err(BlockError::malformed(&dir.join(&meta.name), "a block has a sample file and an index file"));
+        };
+        let samples = CheckedFile::open(files.clone(), dir, samples.clone())?;
+        let index_file = CheckedFile::open(files, dir, index.clone())?;
+        let index = Index::decode(index_file.path(), &index_file.read()?, samples.len())?;
+        if index.series_count() as u64 != meta.series_count {
+            let reason = format!("{} series instead of {}", index.series_count(), meta.series_count);
+            return Err(BlockError::malformed(index_file.path(), reason));
+        }
+        Ok(Block { meta, samples, index_file, index })
+    }
+
+    pub fn meta(&self) -> &BlockMeta {
+        &self.meta
+    }
+
+    pub fn series_count(&self) -> usize {
+        self.index.series_count()
+    }
+
+    /// From the first sample to the last.
+    pub fn range(&self) -> TimeRange {
+        TimeRange::new(self.meta.min_ms, self.meta.max_ms)
+    }
+
+    /// Ids of the series that satisfy all `matchers` (all series when empty), ascending.
+    pub fn select(&self, matchers: &[Matcher]) -> Vec<u32> {
+        postings::select(&self.index, matchers)
+    }
+
+    pub fn labels(&self, id: u32) -> Labels {
+        self.index.labels(id)
+    }
+
+    /// First and last timestamp of a series.
+    pub fn series_range(&self, id: u32) -> TimeRange {
+        self.index.range(id)
+    }
+
+    /// Samples of a series, histograms and staleness markers included.
+    pub fn sample_count(&self, id: u32) -> usize {
+        self.index.series(id).rows as usize
+    }
+
+    /// Names of all labels, ascending.
+    pub fn label_names(&self) -> Vec<String> {
+        (0..self.index.pairs.name_count()).map(|name| self.index.pairs.name(name).to_owned()).collect()
+    }
+
+    /// Values of a label, ascending; none where no series has it.
+    pub fn label_values(&self, name: &str) -> Vec<String> {
+        let Some(name) = self.index.pairs.find_name(name) else { return Vec::new() };
+        self.index.pairs.of_name(name).map(|pair| self.index.pairs.value(pair).to_owned()).collect()
+    }
+
+    /// Names of the labels of some series, ascending.
+    pub fn label_names_of(&self, ids: &[u32]) -> Vec<String> {
+        let mut there = vec![false; self.index.pairs.name_count()];
+        let mut seen = vec![false; self.index.pairs.len()];
+        for &pair in ids.iter().flat_map(|&id| self.index.pair_ids(id)) {
+            if !std::mem::replace(&mut seen[pair as usize], true) {
+                there[self.index.pairs.name_of(pair)] = true;
+            }
+        }
+        let names = there.iter().enumerate().filter(|(_, there)| **there);
+        names.map(|(name, _)| self.index.pairs.name(name).to_owned()).collect()
+    }
+
+    /// Values of a label on some series, ascending.
+    pub fn label_values_of(&self, name: &str, ids: &[u32]) -> Vec<String> {
+        let Some(name) = self.index.pairs.find_name(name) else { return Vec::new() };
+        let pairs = self.index.pairs.of_name(name);
+        let mut there = vec![false; pairs.len()];
+        for pair in ids.iter().filter_map(|&id| self.index.pair_among(id, &pairs)) {
+            there[(pair - pairs.start) as usize] = true;
+        }
+        let values = pairs.zip(there).filter(|(_, there)| *there);
+        values.map(|(pair, _)| self.index.pairs.value(pair).to_owned()).collect()
+    }
+
+    /// Timestamps and values of a series inside `range`.
+    ///
+    /// # Errors
+    /// The file cannot be read or is not what was written.
+    pub fn read(&self, id: u32, range: TimeRange) -> Result<(Arc<[i64]>, Vec<f64>), BlockError> {
+        let samples = self.read_many(&[id], range)?.pop();
+        Ok(samples.map_or_else(|| (Arc::from([]), Vec::new()), |samples| (samples.timestamps, samples.values)))
+    }
+
+    /// Samples of many series inside `range`, in the order of `ids`; cheapest when they ascend.
+    ///
+    /// # Errors
+    /// As [`Block::read`].
+    pub fn read_many(&self, ids: &[u32], range: TimeRange) -> Result<Vec<BlockSamples>, BlockError> {
+        if ids.is_sorted() {
+            return Reader::new(self)?.read(ids, range);
+        }
+        let mut order: Vec<usize> = (0..ids.len()).collect();
+        order.sort_by_key(|&at| ids[at]);
+        let sorted: Vec<u32> = order.iter().map(|&at| ids[at]).collect();
+        let mut samples: Vec<(usize, BlockSamples)> =
+            order.into_iter().zip(Reader::new(self)?.read(&sorted, range)?).collect();
+        samples.sort_unstable_by_key(|(at, _)| *at);
+        Ok(samples.into_iter().map(|(_, samples)| samples).collect())
+    }
+
+    /// Reads every byte of the block's files and compares checksums.
+    ///
+    /// # Errors
+    /// The first range that differs.
+    pub fn verify(&self) -> Result<(), BlockError> {
+        self.samples.verify()?;
+        self.index_file.verify()
+    }
+}
+
+/// What is wanted of one series.
+#[derive(Debug, Clone)]
+struct Item {
+    id: u32,
+    group: usize,
+    /// Of the series, inside the time range.
+    rows: Range<u32>,
+    timestamps: Arc<[i64]>,
+}
+
+/// The part of a timeline that is inside the time range.
+#[derive(Debug, Clone)]
+struct Cut {
+    /// Counted from the start of the part that is the series'.
+    rows: Range<u32>,
+    timestamps: Arc<[i64]>,
+}
+
+/// The page of a column that was decoded last.
+#[derive(Default)]
+struct Decoded {
+    window: Window,
+    /// Group and page.
+    page: Option<(usize, usize)>,
+    integers: Vec<i64>,
+    doubles: Vec<f64>,
+    /// Group and page whose levels are in `levels`.
+    levels_page: Option<(usize, usize)>,
+    levels: Vec<(u32, usize)>,
+}
+
+/// Numbers that a page can hold.
+trait Number: Copy {
+    fn decode(decoder: &mut PageDecoder, page: &Page, body: &[u8], wanted: usize, into: &mut Decoded) -> Option<()>;
+    fn decoded(from: &Decoded) -> &[Self];
+}
+
+impl Number for i64 {
+    fn decode(decoder: &mut PageDecoder, page: &Page, body: &[u8], wanted: usize, into: &mut Decoded) -> Option<()> {
+        decoder.integers(&page.at, body, wanted, &mut into.integers)
+    }
+
+    fn decoded(from: &Decoded) -> &[i64] {
+        &from.integers
+    }
+}
+
+impl Number for f64 {
+    fn decode(decoder: &mut PageDecoder, page: &Page, body: &[u8], wanted: usize, into: &mut Decoded) -> Option<()> {
+        decoder.doubles(&page.at, body, wanted, &mut into.doubles)
+    }
+
+    fn decoded(from: &Decoded) -> &[f64] {
+        &from.doubles
+    }
+}
+
+struct Reader<'a> {
+    block: &'a Block,
+    decoder: PageDecoder,
+    /// By [`Part`].
+    parts: [Decoded; 5],
+    integers: Vec<i64>,
+    doubles: Vec<f64>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(block: &'a Block) -> Result<Reader<'a>, BlockError> {
+        let decoder = PageDecoder::new().map_err(BlockError::compression)?;
+        Ok(Reader { block, decoder, parts: Default::default(), integers: Vec::new(), doubles: Vec::new() })
+    }
+
+    /// `ids` ascend.
+    fn read(&mut self, ids: &[u32], range: TimeRange) -> Result<Vec<BlockSamples>, BlockError> {
+        let items = self.resolve(ids, range)?;
+        let mut samples = Vec::with_capacity(items.len());
+        for (at, item) in items.iter().enumerate() {
+            let values = self.values(item, &items[at..])?;
+            let starts_ms = self.starts(item)?;
+            samples.push(BlockSamples { timestamps: item.timestamps.clone(), values, histograms: None, starts_ms });
+        }
+        Ok(samples)
+    }
+
+    /// Finds the rows of every series inside `range`, and their timestamps.
+    fn resolve(&mut self, ids: &[u32], range: TimeRange) -> Result<Vec<Item>, BlockError> {
+        let index = &self.block.index;
+        let nothing = Cut { rows: 0..0, timestamps: Arc::from([]) };
+        let mut items = Vec::with_capacity(ids.len());
+        // By timeline and the part of it that a series has.
+        let mut cuts: HashMap<(*const i64, usize, usize), Cut> = HashMap::new();
+        // Neighbours mostly share a timeline.
+        let mut last = ((std::ptr::null(), 0, 0), nothing.clone());
+        let mut group = 0;
+        for &id in ids {
+            if id >= index.groups()[group].first_series + index.groups()[group].series_count {
+                group = index.group_of(id);
+            }
+            let Cut { rows, timestamps } = match index.timestamps(id) {
+                Ok((timeline, part)) => {
+                    let key = (timeline.as_ptr(), part.start, part.end);
+                    if last.0 != key {
+                        last = (key, cuts.entry(key).or_insert_with(|| cut_timeline(timeline, part, range)).clone());
+                    }
+                    last.1.clone()
+                }
+                Err(whole) if !whole.overlaps(&range) => nothing.clone(),
+                Err(_) => self.cut_own(id, group, range)?,
+            };
+            items.push(Item { id, group, rows, timestamps });
+        }
+        Ok(items)
+    }
+
+    /// The timestamps inside `range` of a series that shares them with no one.
+    fn cut_own(&mut self, id: u32, group: usize, range: TimeRange) -> Result<Cut, BlockError> {
+        let series = *self.block.index.series(id);
+        let wanted = series.first_row..series.first_row + series.rows;
+        let mut timestamps = Vec::with_capacity(series.rows as usize);
+        let last = self.block.index.groups()[group].rows;
+        self.numbers::<i64>(Part::Ts, group, wanted, last, |part| timestamps.extend_from_slice(part))?;
+        if timestamps.windows(2).any(|pair| pair[0] >= pair[1]) {
+            return Err(self.malformed("timestamps do not ascend"));
+        }
+        let rows = rows_inside(&timestamps, range);
+        Ok(Cut { rows: rows.start as u32..rows.end as u32, timestamps: Arc::from(&timestamps[rows]) })
+    }
+
+    fn malformed(&self, reason: impl Into<String>) -> BlockError {
+        BlockError::malformed(self.block.samples.path(), reason)
+    }
+
+    /// The values of an item; `ahead` begins with it and says what else will be wanted.
+    fn values(&mut self, item: &Item, ahead: &[Item]) -> Result<Vec<f64>, BlockError> {
+        let series = *self.block.index.series(item.id);
+        let mut values = Vec::with_capacity(item.rows.len());
+        if item.rows.is_empty() {
+            return Ok(values);
+        }
+        match series.divisor {
+            Some(divisor) if series.integers == series.rows => {
+                let first = series.first_integer;
+                let wanted = first + item.rows.start..first + item.rows.end;
+                let last = self.last_wanted(Part::Integers, ahead, |series| (series.first_integer, series.integers));
+                self.numbers::<i64>(Part::Integers, item.group, wanted, last, |integers| {
+                    push_quotients(integers, divisor, &mut values);
+                })?;
+            }
+            Some(_) | None if series.doubles == series.rows => {
+                let first = series.first_double;
+                let wanted = first + item.rows.start..first + item.rows.end;
+                let last = self.last_wanted(Part::Doubles, ahead, |series| (series.first_double, series.doubles));
+                self.numbers::<f64>(Part::Doubles, item.group, wanted, last, |doubles| {
+                    values.extend_from_slice(doubles)
+                })?;
+            }
+            Some(_) | None => self.mixed_values(item, &series, &mut values)?,
+        }
+        Ok(values)
+    }
+
+    /// How far the page in which the first item's values end will be needed by the items after it.
+    fn last_wanted(&self, part: Part, ahead: &[Item], values: impl Fn(&Series) -> (u32, u32)) -> u32 {
+        let index = &self.block.index;
+        let (first, count) = values(index.series(ahead[0].id));
+        let pages = index.groups()[ahead[0].group].pages(part);
+        if self.parts[part as usize].page.is_some_and(|(group, page)| {
+            group == ahead[0].group && pages[page].first_value + pages[page].at.values >= first + count
+        }) {
+            // Decoded already, as far as needed.
+            return first + count;
+        }
+        let page = pages.partition_point(|page| page.first_value < first + count);
+        let page_end = pages.get(page).map_or(u32::MAX, |next| next.first_value);
+        let mut last = first + count;
+        for item in &ahead[1..] {
+            let (first, count) = values(index.series(item.id));
+            if item.group != ahead[0].group || first >= page_end {
+                break;
+            }
+            last = first + count;
+        }
+        last
+    }
+
+    /// Values of a series whose samples are not all of one kind.
+    fn mixed_values(&mut self, item: &Item, series: &Series, values: &mut Vec<f64>) -> Result<(), BlockError> {
+        let (mut integers, mut doubles) = (std::mem::take(&mut self.integers), std::mem::take(&mut self.doubles));
+        integers.clear();
+        doubles.clear();
+        let wanted = series.first_integer..series.first_integer + series.integers;
+        self.numbers::<i64>(Part::Integers, item.group, wanted.clone(), wanted.end, |part| {
+            integers.extend_from_slice(part)
+        })?;
+        let wanted = series.first_double..series.first_double + series.doubles;
+        self.numbers::<f64>(Part::Doubles, item.group, wanted.clone(), wanted.end, |part| {
+            doubles.extend_from_slice(part)
+        })?;
+        let rows = series.first_row..series.first_row + series.rows;
+        let is_integer = self.present(Part::Integers, item.group, rows.clone(), series.integers)?;
+        let is_double = self.present(Part::Doubles, item.group, rows.clone(), series.doubles)?;
+        let extras = self.block.index.extras(item.id);
+        let is_histogram = self.present(Part::Histograms, item.group, rows, extras.histograms)?;
+
+        let (mut next_integer, mut next_double) = (integers.iter(), doubles.iter());
+        for row in 0..series.rows as usize {
+            let value = if is_integer[row] {
+                next_integer.next().zip(series.divisor).map(|(&integer, divisor)| integer as f64 / divisor.value())
+            } else if is_double[row] {
+                next_double.next().copied()
+            } else if is_histogram[row] {
+                Some(0.0)
+            } else {
+                Some(stale_nan())
+            };
+            let value = value.ok_or_else(|| self.malformed("more values than the index says"))?;
+            if item.rows.contains(&(row as u32)) {
+                values.push(value);
+            }
+        }
+        (self.integers, self.doubles) = (integers, doubles);
+        Ok(())
+    }
+
+    fn starts(&mut self, item: &Item) -> Result<Option<Vec<i64>>, BlockError> {
+        let extras = self.block.index.extras(item.id);
+        if extras.starts == 0 || item.rows.is_empty() {
+            return Ok(None);
+        }
+        let series = *self.block.index.series(item.id);
+        let mut starts = Vec::with_capacity(extras.starts as usize);
+        let wanted = extras.first_start..extras.first_start + extras.starts;
+        self.numbers::<i64>(Part::Starts, item.group, wanted.clone(), wanted.end, |part| {
+            starts.extend_from_slice(part)
+        })?;
+        let rows = series.first_row..series.first_row + series.rows;
+        let present = self.present(Part::Starts, item.group, rows, extras.starts)?;
+        let mut next = starts.into_iter();
+        let all: Vec<i64> = present.iter().map(|&there| if there { next.next().unwrap_or(0) } else { 0 }).collect();
+        let inside = &all[item.rows.start as usize..item.rows.end as usize];
+        Ok(inside.iter().any(|&start_ms| start_ms != 0).then(|| inside.to_vec()))
+    }
+
+    /// Whether each of `rows` of a group has a value in a column, in which `count` of them have one.
+    fn present(&mut self, part: Part, group: usize, rows: Range<u32>, count: u32) -> Result<Vec<bool>, BlockError> {
+        if count == 0 || count as usize == rows.len() {
+            return Ok(vec![count > 0; rows.len()]);
+        }
+        let block = self.block;
+        let pages = block.index.groups()[group].pages(part);
+        let mut present = Vec::with_capacity(rows.len());
+        let first = pages.partition_point(|page| page.first_row + page.rows <= rows.start);
+        for (at, page) in pages.iter().enumerate().skip(first).take_while(|(_, page)| page.first_row < rows.end) {
+            if self.parts[part as usize].levels_page != Some((group, at)) {
+                self.load_window(part, page)?;
+                let decoded = &mut self.parts[part as usize];
+                let levels = decoded
+                    .window
+                    .slice(page.at.offset + u64::from(page.at.header_len), page.at.levels_len as usize)
+                    .and_then(|levels| parse_runs(levels, 1, page.rows as usize))
+                    .ok_or_else(|| malformed_page(block, page, "definition levels"))?;
+                decoded.levels = levels;
+                decoded.levels_page = Some((group, at));
+            }
+            let mut row = page.first_row;
+            for &(level, len) in &self.parts[part as usize].levels {
+                let run = row..row + len as u32;
+                let inside = run.end.min(rows.end).saturating_sub(run.start.max(rows.start));
+                present.resize(present.len() + inside as usize, level == 1);
+                row = run.end;
+            }
+        }
+        if present.len() != rows.len() || present.iter().filter(|&&there| there).count() != count as usize {
+            return Err(self.malformed("definition levels are not those that the index counts"));
+        }
+        Ok(present)
+    }
+
+    /// Makes sure that the whole page is in the column's window.
+    fn load_window(&mut self, part: Part, page: &Page) -> Result<(), BlockError> {
+        let len = page.at.header_len as usize + page.at.stored_len as usize;
+        let window = &mut self.parts[part as usize].window;
+        if window.slice(page.at.offset, len).is_none() {
+            *window = self.block.samples.window(page.at.offset, len)?;
+        }
+        Ok(())
+    }
+
+    /// Hands the values at positions `wanted` of a group's column to `take`, in pieces. Pages are decoded up to
+    /// position `last`, which is not before the end of `wanted`.
+    #[inline]
+    fn numbers<T: Number>(
+        &mut self,
+        part: Part,
+        group: usize,
+        wanted: Range<u32>,
+        last: u32,
+        mut take: impl FnMut(&[T]),
+    ) -> Result<(), BlockError> {
+        let block = self.block;
+        let pages = block.index.groups()[group].pages(part);
+        let mut from = wanted.start;
+        // The page decoded last is mostly the right one.
+        let mut at = match self.parts[part as usize].page {
+            Some((known, page)) if known == group && pages[page].first_value <= from => page,
+            _ => 0,
+        };
+        while from < wanted.end {
+            let ends_before = |page: &Page| page.first_value + page.at.values <= from;
+            if pages.get(at).is_some_and(ends_before) {
+                at += pages[at..].partition_point(ends_before);
+            }
+            let Some(page) = pages.get(at) else { return Err(self.malformed("fewer values than the index says")) };
+            let to = wanted.end.min(page.first_value + page.at.values);
+            let decoded = &self.parts[part as usize];
+            let there = if decoded.page == Some((group, at)) { T::decoded(decoded).len() as u32 } else { 0 };
+            if page.first_value + there < to {
+                self.load_window(part, page)?;
+                let decoded = &mut self.parts[part as usize];
+                let wanted = last.max(to).min(page.first_value + page.at.values) - page.first_value;
+                let window = decoded.window.clone();
+                decoded.page = None;
+                window
+                    .slice(page.at.offset + u64::from(page.at.header_len), page.at.stored_len as usize)
+                    .and_then(|body| T::decode(&mut self.decoder, page, body, wanted as usize, decoded))
+                    .ok_or_else(|| malformed_page(block, page, "values"))?;
+                decoded.page = Some((group, at));
+            }
+            let decoded = T::decoded(&self.parts[part as usize]);
+            take(&decoded[(from - page.first_value) as usize..(to - page.first_value) as usize]);
+            from = to;
+        }
+        Ok(())
+    }
+}
+
+fn malformed_page(block: &Block, page: &Page, what: &str) -> BlockError {
+    BlockError::malformed(block.samples.path(), format!("page at {} has no valid {what}", page.at.offset))
+}
+
+/// Positions of the timestamps inside `range`.
+fn rows_inside(timestamps: &[i64], range: TimeRange) -> Range<usize> {
+    let start = timestamps.partition_point(|&timestamp| timestamp < range.min_ms);
+    let end = timestamps.partition_point(|&timestamp| timestamp <= range.max_ms);
+    start..end.max(start)
+}
+
+fn cut_timeline(timeline: &Arc<[i64]>, part: Range<usize>, range: TimeRange) -> Cut {
+    let own = &timeline[part];
+    let rows = rows_inside(own, range);
+    // The whole timeline needs no copy, and is then the same for all calls.
+    let timestamps = if rows.len() == timeline.len() { timeline.clone() } else { Arc::from(&own[rows.clone()]) };
+    Cut { rows: rows.start as u32..rows.end as u32, timestamps }
+}
+
+/// Appends the values of `integers` over `divisor`.
+#[inline]
+fn push_quotients(integers: &[i64], divisor: Divisor, out: &mut Vec<f64>) {
+    let divisor = divisor.value();
+    if divisor == 1.0 {
+        out.extend(integers.iter().map(|&integer| integer as f64));
+    } else if divisor < 1.0 {
+        // A power of two: the product is exact, as the quotient is, and cheaper.
+        let unit = 1.0 / divisor;
+        out.extend(integers.iter().map(|&integer| integer as f64 * unit));
+    } else {
+        out.extend(integers.iter().map(|&integer| integer as f64 / divisor));
+    }
+}

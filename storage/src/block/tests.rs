@@ -1,0 +1,412 @@
+//! What is written is what is read, by us and by others; what is damaged is said to be.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{Float64Type, Int64Type, TimestampMillisecondType};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use pilaster_model::{Labels, MatchOp, Matcher, TimeRange, stale_nan};
+use proptest::prelude::*;
+
+use super::*;
+use crate::env::Files;
+use crate::env::sim::{Fault, FaultKind, Sim};
+
+const DIR: &str = "/data";
+
+fn options() -> WriteOptions {
+    WriteOptions { promoted_labels: ["job", "instance"].map(str::to_owned).to_vec() }
+}
+
+fn one(labels: &[(&str, &str)], timestamps: &[i64], values: &[f64]) -> BlockSeries {
+    BlockSeries {
+        labels: Labels::from_pairs(labels.iter().copied()),
+        timestamps: timestamps.into(),
+        values: values.to_vec(),
+        histograms: None,
+        starts_ms: None,
+    }
+}
+
+fn bits(values: &[f64]) -> Vec<u64> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// Rows of a sample file as a general reader sees them: labels, time, bits of the value.
+fn rows_by_parquet(bytes: Vec<u8>) -> Vec<(BTreeMap<String, String>, i64, u64)> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes)).unwrap().build().unwrap();
+    let mut rows = Vec::new();
+    let mut last_id = -1;
+    for batch in reader {
+        let batch = batch.unwrap();
+        let column = |name: &str| batch.column_by_name(name).unwrap();
+        let id = column("series_id").as_primitive::<arrow::datatypes::Int32Type>();
+        let metric = column("metric").as_string::<i32>();
+        let labels = column("labels").as_string::<i32>();
+        let job = column("job").as_string::<i32>();
+        let ts = column("ts").as_primitive::<TimestampMillisecondType>();
+        let integer = column("value_int").as_primitive::<Int64Type>();
+        let divisor = column("value_div").as_primitive::<Float64Type>();
+        let double = column("value").as_primitive::<Float64Type>();
+        for row in 0..batch.num_rows() {
+            let labels: BTreeMap<String, String> = serde_json::from_str(labels.value(row)).unwrap();
+            assert_eq!(labels.get("__name__").map_or("", String::as_str), metric.value(row));
+            assert_eq!(labels.get("job").map(String::as_str), job.is_valid(row).then(|| job.value(row)));
+            assert!(id.value(row) == last_id || id.value(row) == last_id + 1);
+            last_id = id.value(row);
+            let value = if integer.is_valid(row) {
+                integer.value(row) as f64 / divisor.value(row)
+            } else if double.is_valid(row) {
+                double.value(row)
+            } else {
+                stale_nan()
+            };
+            rows.push((labels, ts.value(row), value.to_bits()));
+        }
+    }
+    rows
+}
+
+/// Writes, opens, and compares everything there is to compare.
+fn check(series: Vec<BlockSeries>, level: u8) -> (Sim, Block) {
+    let sim = Sim::new(1);
+    let meta = write_block(&sim, Path::new(DIR), "b", level, series.clone(), &options()).unwrap();
+    sim.crash();
+    let block = Block::open(Arc::new(sim.clone()), Path::new(DIR), meta.clone()).unwrap();
+    block.verify().unwrap();
+    assert_eq!(block.series_count(), series.len());
+    assert_eq!(meta.sample_count as usize, series.iter().map(|one| one.timestamps.len()).sum::<usize>());
+
+    let by_labels: BTreeMap<Labels, &BlockSeries> = series.iter().map(|one| (one.labels.clone(), one)).collect();
+    let ids = block.select(&[]);
+    let all = block.read_many(&ids, TimeRange::ALL).unwrap();
+    let mut expected_rows = Vec::new();
+    for (&id, read) in ids.iter().zip(&all) {
+        let written = by_labels[&block.labels(id)];
+        assert_eq!(read.timestamps, written.timestamps);
+        assert_eq!(bits(&read.values), bits(&written.values));
+        let starts = written.starts_ms.clone().filter(|starts| starts.iter().any(|&start_ms| start_ms != 0));
+        assert_eq!(read.starts_ms, starts);
+        let (first, last) = (written.timestamps[0], written.timestamps[written.timestamps.len() - 1]);
+        assert_eq!(block.series_range(id), TimeRange::new(first, last));
+        let labels: BTreeMap<String, String> =
+            written.labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        for (&timestamp, value) in written.timestamps.iter().zip(&written.values) {
+            expected_rows.push((labels.clone(), timestamp, value.to_bits()));
+        }
+    }
+    let bytes = sim.read(&Path::new(DIR).join(&meta.files[0].path)).unwrap();
+    assert!(rows_by_parquet(bytes) == expected_rows, "a general reader sees something else");
+
+    // Parts of time, and ids out of order.
+    let middle =
+        TimeRange::new(meta.min_ms + (meta.max_ms - meta.min_ms) / 3, meta.max_ms - (meta.max_ms - meta.min_ms) / 3);
+    let backwards: Vec<u32> = ids.iter().rev().copied().collect();
+    for (&id, read) in backwards.iter().zip(block.read_many(&backwards, middle).unwrap()) {
+        let written = by_labels[&block.labels(id)];
+        let inside: Vec<(i64, u64)> = written
+            .timestamps
+            .iter()
+            .zip(&written.values)
+            .filter(|(timestamp, _)| middle.contains(**timestamp))
+            .map(|(&timestamp, value)| (timestamp, value.to_bits()))
+            .collect();
+        let read: Vec<(i64, u64)> = read.timestamps.iter().copied().zip(bits(&read.values)).collect();
+        assert_eq!(read, inside);
+    }
+    (sim, block)
+}
+
+/// Series of several metrics and targets, with shared, partial and own timelines.
+fn fleet(targets: usize, rows: usize) -> Vec<BlockSeries> {
+    let mut all = Vec::new();
+    for target in 0..targets {
+        let timeline: Arc<[i64]> =
+            (0..rows as i64).map(|i| 1_795_000_000_000 + i * 15_000 + (i * 7 + target as i64) % 3).collect();
+        for metric in 0..8 {
+            for le in ["0.1", "1", "+Inf"] {
+                let seed = (target * 31 + metric * 7) as f64;
+                let values: Vec<f64> = (0..rows)
+                    .map(|i| match metric {
+                        0 => 1.0,
+                        1 => i as f64 * seed,
+                        2 => (i as f64 * 3.0 + seed) / 100.0,
+                        3 => (i as f64 + seed).sqrt(),
+                        4 if i % 50 == 49 => stale_nan(),
+                        4 => 4096.0 * i as f64,
+                        5 if i % 9 == 0 => f64::NAN,
+                        5 => i as f64 / 10.0,
+                        6 => -0.0,
+                        _ => f64::INFINITY,
+                    })
+                    .collect();
+                let instance = format!("host{target}:9100");
+                let name = format!("metric_{metric}");
+                let labels = [("__name__", name.as_str()), ("job", "node"), ("instance", &instance), ("le", le)];
+                let mut series = one(&labels, &timeline, &values);
+                series.timestamps = timeline.clone();
+                if metric == 1 {
+                    series.starts_ms = Some((0..rows).map(|i| if i % 10 == 0 { 0 } else { timeline[0] - 1 }).collect());
+                }
+                if metric == 7 && rows > 10 {
+                    series.timestamps = timeline[3..rows - 2].into();
+                    series.values.truncate(rows - 5);
+                }
+                all.push(series);
+            }
+        }
+    }
+    all.push(one(&[("own", "timeline")], &[1_795_000_000_001, 1_795_000_020_000], &[1.5, 2.5]));
+    all
+}
+
+#[test]
+fn a_block_gives_back_what_was_written() {
+    check(fleet(3, 100), 0);
+    check(fleet(1, 1), 1);
+}
+
+#[test]
+fn many_pages_and_long_series_round_trip() {
+    let mut series = fleet(10, 2_000);
+    let rows = 150_000;
+    let timestamps: Vec<i64> = (0..rows).map(|i| 1_795_000_000_000 + i * 200).collect();
+    let mixed: Vec<f64> = (0..rows).map(|i| if i % 1000 < 3 { f64::NAN } else { i as f64 }).collect();
+    series.push(one(&[("__name__", "metric_3"), ("a", "long")], &timestamps, &mixed));
+    let decimals: Vec<f64> = (0..rows).map(|i| i as f64 / 100.0).collect();
+    series.push(one(&[("__name__", "metric_3"), ("b", "long")], &timestamps, &decimals));
+    let (_, block) = check(series, 0);
+    let timelines: Vec<Arc<[i64]>> = block
+        .read_many(&block.select(&[Matcher::equal("__name__", "metric_2")]), TimeRange::ALL)
+        .unwrap()
+        .into_iter()
+        .map(|samples| samples.timestamps)
+        .collect();
+    assert!(timelines.len() == 30 && Arc::ptr_eq(&timelines[0], &timelines[2]), "a target's series share a timeline");
+}
+
+#[test]
+fn series_without_shared_timelines_round_trip() {
+    let series = (0..50)
+        .map(|s| {
+            let timestamps: Vec<i64> =
+                (0..700).map(|i| 1_795_000_000_000 + i * 10_000 + s * 13 + (i * i) % 97).collect();
+            let values: Vec<f64> = (0..700).map(|i| (i * s) as f64).collect();
+            one(&[("__name__", "pushed"), ("s", &s.to_string())], &timestamps, &values)
+        })
+        .collect();
+    check(series, 0);
+}
+
+#[test]
+fn matchers_select_as_they_do_on_labels() {
+    let (_, block) = check(fleet(3, 2), 0);
+    let matcher = |op, name: &str, value: &str| Matcher::new(op, name, value).unwrap();
+    let conditions = [
+        matcher(MatchOp::Equal, "__name__", "metric_1"),
+        matcher(MatchOp::Equal, "__name__", "nothing"),
+        matcher(MatchOp::Equal, "instance", ""),
+        matcher(MatchOp::Equal, "nothing", ""),
+        matcher(MatchOp::Equal, "nothing", "x"),
+        matcher(MatchOp::NotEqual, "instance", "host1:9100"),
+        matcher(MatchOp::NotEqual, "instance", ""),
+        matcher(MatchOp::NotEqual, "nothing", ""),
+        matcher(MatchOp::NotEqual, "nothing", "x"),
+        matcher(MatchOp::Regex, "instance", "host[12].*"),
+        matcher(MatchOp::Regex, "__name__", "metric_2|metric_5|none"),
+        matcher(MatchOp::Regex, "le", ".*"),
+        matcher(MatchOp::Regex, "le", ".+"),
+        matcher(MatchOp::Regex, "own", "timeline|"),
+        matcher(MatchOp::NotRegex, "le", "1|0.1"),
+        matcher(MatchOp::NotRegex, "le", ".+"),
+        matcher(MatchOp::NotRegex, "instance", "host[12].*"),
+    ];
+    let all: Vec<Labels> = (0..block.series_count() as u32).map(|id| block.labels(id)).collect();
+    let mut sets: Vec<Vec<Matcher>> = Vec::new();
+    for a in &conditions {
+        sets.push(vec![a.clone()]);
+        for b in &conditions {
+            sets.push(vec![a.clone(), b.clone()]);
+            sets.push(vec![a.clone(), b.clone(), conditions[9].clone()]);
+        }
+    }
+    for matchers in sets {
+        let naive: Vec<u32> = (0..all.len() as u32)
+            .filter(|&id| matchers.iter().all(|matcher| matcher.matches_labels(&all[id as usize])))
+            .collect();
+        assert_eq!(block.select(&matchers), naive, "{matchers:?}");
+    }
+    assert_eq!(block.label_names(), ["__name__", "instance", "job", "le", "own"]);
+    assert_eq!(block.label_values("own"), ["timeline"]);
+    assert!(block.label_values("nothing").is_empty());
+    let ids = block.select(&[matcher(MatchOp::Equal, "instance", "host2:9100")]);
+    assert_eq!(block.label_names_of(&ids), ["__name__", "instance", "job", "le"]);
+    assert_eq!(block.label_values_of("instance", &ids), ["host2:9100"]);
+    assert_eq!(block.label_values_of("own", &ids), [""; 0]);
+}
+
+#[test]
+fn wrong_series_are_refused() {
+    let refused = |series: Vec<BlockSeries>| {
+        let sim = Sim::new(1);
+        let error = write_block(&sim, Path::new(DIR), "b", 0, series, &options()).unwrap_err();
+        assert!(matches!(error, BlockError::Refused { .. }), "{error}");
+        assert_eq!(sim.used_bytes(), 0);
+    };
+    refused(vec![]);
+    refused(vec![one(&[("a", "1")], &[], &[])]);
+    refused(vec![one(&[("a", "1")], &[1, 1], &[1.0, 2.0])]);
+    refused(vec![one(&[("a", "1")], &[2, 1], &[1.0, 2.0])]);
+    refused(vec![one(&[("a", "1")], &[1, 2], &[1.0])]);
+    refused(vec![one(&[("a", "1")], &[1], &[1.0]), one(&[("b", "1")], &[1], &[1.0]), one(&[("a", "1")], &[2], &[1.0])]);
+    let mut starts = one(&[("a", "1")], &[1], &[1.0]);
+    starts.starts_ms = Some(vec![]);
+    refused(vec![starts]);
+    let error = write_block(&Sim::new(1), Path::new(DIR), "../b", 0, fleet(1, 1), &options()).unwrap_err();
+    assert!(matches!(error, BlockError::Refused { .. }));
+}
+
+#[test]
+fn a_full_disk_and_failing_calls_leave_nothing_behind() {
+    let whole = Sim::new(1);
+    write_block(&whole, Path::new(DIR), "b", 0, fleet(2, 50), &options()).unwrap();
+    let calls = whole.calls();
+    for at_call in 1..=calls {
+        let sim = Sim::new(1);
+        sim.set_fault(Some(Fault { at_call, kind: FaultKind::Error }));
+        let written = write_block(&sim, Path::new(DIR), "b", 0, fleet(2, 50), &options());
+        assert!(matches!(written, Err(BlockError::Io { .. })), "call {at_call}: {written:?}");
+        let left: Vec<_> = sim.list(Path::new("/data/samples/date=2026-11-18")).unwrap();
+        assert!(left.is_empty(), "call {at_call} left {left:?}");
+    }
+    for capacity in (0..whole.used_bytes()).step_by(997) {
+        let sim = Sim::new(1);
+        sim.set_capacity_bytes(capacity);
+        let error = write_block(&sim, Path::new(DIR), "b", 0, fleet(2, 50), &options()).unwrap_err();
+        assert!(error.is_disk_full(), "{error:?}");
+    }
+}
+
+#[test]
+fn a_power_cut_at_any_call_leaves_a_whole_block_or_none() {
+    let whole = Sim::new(1);
+    let meta = write_block(&whole, Path::new(DIR), "b", 0, fleet(2, 50), &options()).unwrap();
+    for seed in 0..10 {
+        for at_call in 1..=whole.calls() + 1 {
+            let sim = Sim::new(seed);
+            sim.set_fault(Some(Fault { at_call, kind: FaultKind::PowerCut }));
+            let done = write_block(&sim, Path::new(DIR), "b", 0, fleet(2, 50), &options());
+            sim.crash();
+            let path = Path::new(DIR).join(&meta.files[0].path);
+            if done.is_ok() || sim.len(&path).is_ok() {
+                assert_eq!(sim.read(&path).unwrap(), whole.read(&path).unwrap(), "seed {seed} call {at_call}");
+            }
+            if let Ok(meta) = done {
+                Block::open(Arc::new(sim.clone()), Path::new(DIR), meta).unwrap().verify().unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_found() {
+    let sim = Sim::new(1);
+    let meta = write_block(&sim, Path::new(DIR), "b", 0, fleet(2, 60), &options()).unwrap();
+    let files: Arc<dyn Files> = Arc::new(sim.clone());
+    let intact = Block::open(files.clone(), Path::new(DIR), meta.clone()).unwrap();
+    let ids = intact.select(&[]);
+    for (which, file) in meta.files.iter().enumerate() {
+        let path = Path::new(DIR).join(&file.path);
+        for byte in (0..file.bytes as usize).step_by(37) {
+            sim.flip_bit(&path, byte, byte as u8);
+            match Block::open(files.clone(), Path::new(DIR), meta.clone()) {
+                Err(error) => assert!(which == 1 && matches!(error, BlockError::Checksum { .. }), "{error}"),
+                Ok(block) => {
+                    let error = block.verify().unwrap_err();
+                    assert!(matches!(&error, BlockError::Checksum { path: at, .. } if *at == path), "{error}");
+                    assert!(block.read_many(&ids, TimeRange::ALL).is_err());
+                }
+            }
+            sim.flip_bit(&path, byte, byte as u8);
+        }
+    }
+    let path = Path::new(DIR).join(&meta.files[0].path);
+    sim.cut(&path, meta.files[0].bytes as usize - 1);
+    assert!(Block::open(files, Path::new(DIR), meta).is_err());
+}
+
+/// Damage under a right checksum: nothing promises what is read, but nothing panics.
+fn damaged(flips: &[(usize, usize, u8)]) {
+    let sim = Sim::new(1);
+    let mut meta = write_block(&sim, Path::new(DIR), "b", 0, fleet(1, 40), &options()).unwrap();
+    for &(which, at, bit) in flips {
+        let file = &mut meta.files[which % 2];
+        let path = Path::new(DIR).join(&file.path);
+        sim.flip_bit(&path, at % file.bytes as usize, bit);
+        let mut bytes = sim.read(&path).unwrap();
+        if which % 2 == 1 {
+            // The index guards itself as well.
+            let body = bytes.len() - 4;
+            let checksum = crc32c::crc32c(&bytes[..body]).to_le_bytes();
+            bytes[body..].copy_from_slice(&checksum);
+            crate::env::atomic_write(&sim, &path, &bytes).unwrap();
+        }
+        *file = FileMeta::of(&file.path, &bytes);
+    }
+    if let Ok(block) = Block::open(Arc::new(sim.clone()), Path::new(DIR), meta.clone()) {
+        let _ = block.read_many(&block.select(&[]), TimeRange::ALL);
+        let _ = block.read_many(&block.select(&[]), TimeRange::new(1_795_000_100_000, 1_795_000_300_000));
+        let _ = block.label_names();
+    }
+}
+
+/// Floats that break naive storage.
+fn nasty() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        any::<u64>().prop_map(f64::from_bits),
+        Just(stale_nan()),
+        Just(f64::from_bits(0x7ff8_0000_0000_0001)),
+        Just(f64::from_bits(0xfff0_0000_0000_0002)),
+        Just(-0.0),
+        Just(f64::INFINITY),
+        Just(f64::MIN_POSITIVE / 2.0),
+        any::<i32>().prop_map(f64::from),
+        any::<i32>().prop_map(|n| f64::from(n) / 1000.0),
+        any::<i64>().prop_map(|n| n as f64),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_series_round_trip(
+        series in prop::collection::btree_map(
+            prop::collection::btree_map("[a-c]|__name__|le|job", ".{0,3}", 0..4),
+            (0..3i64, prop::collection::vec((1..30_000i64, prop_oneof![4 => Just(None), 1 => nasty().prop_map(Some)]), 1..40), nasty()),
+            1..30,
+        ),
+        level in 0..2u8,
+    ) {
+        let mut seen = std::collections::BTreeSet::new();
+        let series: Vec<BlockSeries> = series
+            .into_iter()
+            .filter_map(|(labels, (start, samples, base))| {
+                let labels = Labels::from_pairs(labels);
+                seen.insert(labels.clone()).then_some(())?;
+                let mut at = start;
+                let timestamps = samples.iter().map(|(step, _)| { at += step; at }).collect();
+                let values = samples.iter().map(|(_, odd)| odd.unwrap_or(base)).collect();
+                Some(BlockSeries { labels, timestamps, values, histograms: None, starts_ms: None })
+            })
+            .collect();
+        check(series, level);
+    }
+
+    #[test]
+    fn damage_never_panics(flips in prop::collection::vec((any::<usize>(), any::<usize>(), any::<u8>()), 1..4)) {
+        damaged(&flips);
+    }
+}
