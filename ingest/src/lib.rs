@@ -3,4 +3,5 @@
 //! This crate knows storage's `append` and nothing of queries.
 
 pub mod config;
+pub mod exposition;
 pub mod relabel;

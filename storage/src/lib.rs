@@ -1,5 +1,29 @@
 //! Series and samples that last. This crate knows no query language.
+//!
+//! ```text
+//! append -> head + write-ahead log -> (flush) blocks, named by the manifest -> (maintain) larger blocks -> gone
+//!              \________________ snapshot: one consistent view of both ________________/
+//! ```
+//!
+//! * Acknowledged means logged: [`Store::append`] returns when its samples would survive a crash.
+//! * A sample is read exactly once, whether it stands in the head, the log, a block or two of them after a crash.
+//! * A [`Snapshot`] sees whole appends, and keeps seeing the same samples while flush, compaction and retention go on.
 
 pub mod block;
 pub mod env;
+mod error;
+mod head;
+mod manifest;
+mod metadata;
+mod snapshot;
+mod stats;
+mod store;
 pub mod wal;
+
+pub use error::Error;
+pub use head::{HeadCardinality, RejectReason, SeriesRef};
+pub use metadata::Metadata;
+pub use snapshot::{SelectPlan, SelectedSeries, SeriesSamples, Snapshot};
+pub use stats::Stats;
+pub use store::{AppendOutcome, HistogramSample, Rejected, ReplayProgress, Sample, Store, StoreOptions};
+pub use wal::WalSync;

@@ -1,7 +1,7 @@
 //! Types: which expression may stand where, and what vector matching may say.
 
-use super::{Problem, Read};
 use super::quote::quote;
+use super::{Problem, Read};
 use crate::ast::{AggregateOp, Binary, Cardinality, Expr, ExprKind, Function, ValueType, VectorSelector};
 use pilaster_model::METRIC_NAME;
 

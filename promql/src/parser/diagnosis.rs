@@ -64,7 +64,9 @@ enum Paren {
     /// Of `step()` and `range()` in a duration.
     DurationCall,
     /// Around the arguments of `min_of` and `max_of` in a duration.
-    DurationPair { comma: bool },
+    DurationPair {
+        comma: bool,
+    },
     Fill,
 }
 
@@ -72,13 +74,22 @@ enum Paren {
 #[derive(Clone, Copy, PartialEq)]
 enum Frame {
     /// From the operator to the end of its clause.
-    Aggregate { clause: bool, body: bool },
+    Aggregate {
+        clause: bool,
+        body: bool,
+    },
     Parens(Paren),
     Grouping(Group),
     Braces(Brace),
-    Brackets { part: Part, done: bool },
+    Brackets {
+        part: Part,
+        done: bool,
+    },
     /// `general` once it is more than one signed operand.
-    Offset { signs: usize, general: bool },
+    Offset {
+        signs: usize,
+        general: bool,
+    },
     At,
 }
 
@@ -214,7 +225,9 @@ impl Scan {
             Kind::LeftBracket => self.stack.push(Frame::Brackets { part: Part::Range, done: false }),
             Kind::LeftParen => self.open_parens(match (previous, self.stack.last()) {
                 (Some(Kind::Fill | Kind::FillLeft | Kind::FillRight), _) => Paren::Fill,
-                (_, Some(Frame::Parens(Paren::Duration | Paren::DurationCall | Paren::DurationPair { .. }))) => duration_paren(previous),
+                (_, Some(Frame::Parens(Paren::Duration | Paren::DurationCall | Paren::DurationPair { .. }))) => {
+                    duration_paren(previous)
+                }
                 _ => Paren::Expression,
             }),
             Kind::RightParen => self.close_parens(next),
@@ -249,9 +262,7 @@ impl Scan {
         let closed = self.stack.pop();
         self.operand = closed != Some(Frame::Parens(Paren::Fill));
         match self.stack.last().copied() {
-            Some(Frame::Aggregate { clause, .. })
-                if clause || !matches!(next, Some(Kind::By | Kind::Without)) =>
-            {
+            Some(Frame::Aggregate { clause, .. }) if clause || !matches!(next, Some(Kind::By | Kind::Without)) => {
                 self.stack.pop();
             }
             Some(Frame::Brackets { part, .. }) => self.replace(Frame::Brackets { part, done: true }),
@@ -417,9 +428,7 @@ fn frame_context(frame: Frame) -> Option<&'static str> {
         Frame::Braces(Brace::Matcher) => " in label matching, expected identifier or \"}\"",
         Frame::Braces(Brace::Operator { quoted: false }) => " in label matching, expected label matching operator",
         Frame::Braces(Brace::Value) => " in label matching, expected string",
-        Frame::Braces(Brace::Comma | Brace::Operator { quoted: true }) => {
-            " in label matching, expected \",\" or \"}\""
-        }
+        Frame::Braces(Brace::Comma | Brace::Operator { quoted: true }) => " in label matching, expected \",\" or \"}\"",
         Frame::Brackets { part: Part::Range, done: false } => {
             " in subquery or range selector, expected number, duration, step(), or range()"
         }

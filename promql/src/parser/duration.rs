@@ -39,8 +39,11 @@ impl DurationTree {
     }
 }
 
-/// Prometheus rounds to nanoseconds and counts whole milliseconds of these.
+/// Prometheus rounds to nanoseconds and counts whole milliseconds of these; NaN becomes its least duration.
 fn seconds_to_ms(seconds: f64) -> i64 {
+    if seconds.is_nan() {
+        return i64::MIN / 1_000_000;
+    }
     (seconds * 1e9).round() as i64 / 1_000_000
 }
 
@@ -164,7 +167,10 @@ impl Builder<'_> {
                         Kind::Mod => (BinaryOp::Mod, PRODUCT),
                         _ => (BinaryOp::Pow, POWER),
                     };
-                    climber.apply_left(precedence, &mut DurationFold { builder: self, read: Read::looking(part.as_span().start()) });
+                    climber.apply_left(
+                        precedence,
+                        &mut DurationFold { builder: self, read: Read::looking(part.as_span().start()) },
+                    );
                     climber.push(Operator { op, at }, precedence);
                 }
                 Rule::number => {

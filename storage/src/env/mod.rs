@@ -50,6 +50,9 @@ pub trait Files: Send + Sync + Debug {
     /// Paths of the files directly in `dir`, ascending; empty where `dir` does not exist.
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
 
+    /// Paths of all files below `dir`, at any depth, ascending; empty where `dir` does not exist.
+    fn list_tree(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
+
     /// Creates `dir` and its parents, durably.
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
 

@@ -83,6 +83,29 @@ impl Files for OsFiles {
         Ok(paths)
     }
 
+    fn list_tree(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut paths = Vec::new();
+        let mut open = vec![dir.to_owned()];
+        while let Some(dir) = open.pop() {
+            let entries = match std::fs::read_dir(&dir) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            for entry in entries {
+                let entry = entry?;
+                let kind = entry.file_type()?;
+                if kind.is_dir() {
+                    open.push(entry.path());
+                } else if kind.is_file() {
+                    paths.push(entry.path());
+                }
+            }
+        }
+        paths.sort();
+        Ok(paths)
+    }
+
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
         if dir.is_dir() {
             return Ok(());

@@ -331,6 +331,10 @@ impl Files for Sim {
         Ok(self.0.disk.lock().names.keys().filter(|path| path.parent() == Some(dir)).cloned().collect())
     }
 
+    fn list_tree(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        Ok(self.0.disk.lock().names.keys().filter(|path| path.starts_with(dir)).cloned().collect())
+    }
+
     /// Directories are not simulated: they exist.
     fn create_dir_all(&self, _dir: &Path) -> io::Result<()> {
         Ok(())

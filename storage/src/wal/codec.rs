@@ -2,9 +2,13 @@
 //!
 //! A sample record holds `count`, then three or four columns: series references (zigzag deltas), timestamps (zigzag
 //! deltas), values (raw bits) and, with the flag, distances from start timestamp to timestamp. Samples of one scrape
-//! have ascending references and one timestamp, so the first two columns take about a byte each.
+//! have ascending references and one timestamp, so the first two columns take about a byte each. A histogram record
+//! holds a whole sample record, whose values mean nothing, and then the histograms one after another.
 
-use pilaster_model::Labels;
+use std::sync::Arc;
+
+use pilaster_model::histogram::{CounterResetHint, Span};
+use pilaster_model::{Histogram, Labels};
 
 /// One sample as the log keeps it.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +35,8 @@ pub enum Record {
     /// Labels of series that later records of the segment refer to.
     Series(Vec<(u64, Labels)>),
     Samples(Vec<WalSample>),
+    /// Native histograms; the value of a sample means nothing.
+    Histograms(Vec<(WalSample, Histogram)>),
 }
 
 /// Set in a sample record's flags when it has the column of start timestamps.
@@ -72,6 +78,11 @@ impl<'a> Bytes<'a> {
         let (head, tail) = self.0.split_at_checked(len)?;
         self.0 = tail;
         Some(head)
+    }
+
+    fn floats(&mut self, count: usize) -> Option<Vec<f64>> {
+        let raw = self.take(count.checked_mul(8)?)?.as_chunks::<8>().0;
+        Some(raw.iter().map(|bytes| f64::from_bits(u64::from_le_bytes(*bytes))).collect())
     }
 
     fn text(&mut self) -> Option<&'a str> {
@@ -142,8 +153,94 @@ pub(super) fn decode_series(payload: &[u8]) -> Option<Record> {
     Some(Record::Series(series))
 }
 
-pub(super) fn decode_samples(payload: &[u8], flags: u16) -> Option<Record> {
+/// Appends the payload of a histogram record and returns its flags.
+pub(super) fn encode_histograms(samples: &[(WalSample, Arc<Histogram>)], out: &mut Vec<u8>) -> u16 {
+    if samples.is_empty() {
+        return 0;
+    }
+    let plain: Vec<WalSample> = samples.iter().map(|(sample, _)| *sample).collect();
+    let flags = encode_samples(&plain, out);
+    samples.iter().for_each(|(_, histogram)| put_histogram(histogram, out));
+    flags
+}
+
+fn put_histogram(histogram: &Histogram, out: &mut Vec<u8>) {
+    let hint = match histogram.counter_reset_hint {
+        CounterResetHint::Unknown => 0,
+        CounterResetHint::Reset => 1,
+        CounterResetHint::NotReset => 2,
+        CounterResetHint::Gauge => 3,
+    };
+    out.push(hint);
+    put_signed(i64::from(histogram.schema), out);
+    for number in [histogram.zero_threshold, histogram.zero_count, histogram.count, histogram.sum] {
+        out.extend_from_slice(&number.to_bits().to_le_bytes());
+    }
+    for spans in [&histogram.positive_spans, &histogram.negative_spans] {
+        put_varint(spans.len() as u64, out);
+        for span in spans {
+            put_signed(i64::from(span.offset), out);
+            put_varint(u64::from(span.length), out);
+        }
+    }
+    for numbers in [&histogram.positive[..], &histogram.negative[..], &histogram.custom_bounds[..]] {
+        put_varint(numbers.len() as u64, out);
+        numbers.iter().for_each(|number| out.extend_from_slice(&number.to_bits().to_le_bytes()));
+    }
+}
+
+fn take_histogram(bytes: &mut Bytes) -> Option<Histogram> {
+    let counter_reset_hint = match bytes.take(1)? {
+        [0] => CounterResetHint::Unknown,
+        [1] => CounterResetHint::Reset,
+        [2] => CounterResetHint::NotReset,
+        [3] => CounterResetHint::Gauge,
+        _ => return None,
+    };
+    let schema = i32::try_from(bytes.signed()?).ok()?;
+    let fixed = bytes.floats(4)?;
+    let mut spans = || {
+        let count = bytes.count()?;
+        let span = |_| {
+            let offset = i32::try_from(bytes.signed()?).ok()?;
+            Some(Span { offset, length: u32::try_from(bytes.varint()?).ok()? })
+        };
+        (0..count).map(span).collect::<Option<Vec<Span>>>()
+    };
+    let (positive_spans, negative_spans) = (spans()?, spans()?);
+    let mut floats = || {
+        let count = bytes.count()?;
+        bytes.floats(count)
+    };
+    let (positive, negative, custom_bounds) = (floats()?, floats()?, floats()?.into());
+    let &[zero_threshold, zero_count, count, sum] = &fixed[..] else { return None };
+    Some(Histogram {
+        schema,
+        counter_reset_hint,
+        zero_threshold,
+        zero_count,
+        count,
+        sum,
+        positive_spans,
+        positive,
+        negative_spans,
+        negative,
+        custom_bounds,
+    })
+}
+
+pub(super) fn decode_histograms(payload: &[u8], flags: u16) -> Option<Record> {
     let mut bytes = Bytes(payload);
+    let samples = take_samples(&mut bytes, flags)?;
+    let with = samples.into_iter().map(|sample| Some((sample, take_histogram(&mut bytes)?)));
+    Some(Record::Histograms(with.collect::<Option<_>>()?))
+}
+
+pub(super) fn decode_samples(payload: &[u8], flags: u16) -> Option<Record> {
+    Some(Record::Samples(take_samples(&mut Bytes(payload), flags)?))
+}
+
+fn take_samples(bytes: &mut Bytes, flags: u16) -> Option<Vec<WalSample>> {
     let count = bytes.count()?;
     let mut samples = vec![WalSample { series: 0, timestamp_ms: 0, value: 0.0, start_ms: 0 }; count];
     let mut last = 0u64;
@@ -164,5 +261,5 @@ pub(super) fn decode_samples(payload: &[u8], flags: u16) -> Option<Record> {
             sample.start_ms = bytes.signed()?;
         }
     }
-    Some(Record::Samples(samples))
+    Some(samples)
 }

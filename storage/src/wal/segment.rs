@@ -22,6 +22,7 @@ const VERSION: u8 = 1;
 
 pub const TYPE_SERIES: u8 = 1;
 pub const TYPE_SAMPLES: u8 = 2;
+pub const TYPE_HISTOGRAMS: u8 = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SegmentHeader {

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pilaster_model::{Labels, stale_nan};
+use pilaster_model::histogram::{CounterResetHint, Span};
+use pilaster_model::{Histogram, Labels, stale_nan};
 use proptest::prelude::*;
 
-use super::codec::{decode_samples, decode_series, encode_samples, encode_series};
+use super::codec::{
+    decode_histograms, decode_samples, decode_series, encode_histograms, encode_samples, encode_series,
+};
 use super::*;
 use crate::env::Env;
 use crate::env::sim::{Fault, FaultKind, Sim};
@@ -31,6 +34,7 @@ fn read_back(env: &Env) -> (BTreeMap<(Labels, i64), u64>, Replay, Wal) {
     let mut named = BTreeMap::new();
     let mut samples = BTreeMap::new();
     let (wal, replay) = Wal::open(env.clone(), Path::new(DIR), options(300), |segment, _, record| match record {
+        Record::Histograms(_) => panic!("none was written"),
         Record::Series(series) => named.extend(series.into_iter().map(|(series, labels)| ((segment, series), labels))),
         Record::Samples(read) => {
             for one in read {
@@ -130,6 +134,7 @@ fn every_flipped_bit_is_reported_or_harmless() {
         let mut named = BTreeMap::new();
         let mut read = BTreeMap::new();
         let (_, replay) = Wal::open(sim.env(), Path::new(DIR), options(300), |segment, _, record| match record {
+            Record::Histograms(_) => panic!("none was written"),
             Record::Series(series) => named.extend(series.into_iter().map(|(id, labels)| ((segment, id), labels))),
             Record::Samples(samples) => {
                 for one in samples {
@@ -180,6 +185,7 @@ fn lives(seed: u64, sync: WalSync) -> usize {
         let opened_log =
             Wal::open(env.clone(), Path::new(DIR), WalOptions { segment_bytes: 400, sync }, |segment, _, record| {
                 match record {
+                    Record::Histograms(_) => panic!("none was written"),
                     Record::Series(series) => {
                         named.extend(series.into_iter().map(|(id, labels)| ((segment, id), labels)))
                     }
@@ -282,4 +288,48 @@ proptest! {
         let _ = decode_samples(&noise, flags);
         let _ = super::segment::record_at(&noise, 0);
     }
+
+    #[test]
+    fn histograms_survive_encoding(samples in prop::collection::vec((any_sample(), any_histogram()), 1..10)) {
+        let samples: Vec<_> = samples.into_iter().map(|(sample, histogram)| (sample, Arc::new(histogram))).collect();
+        let mut payload = Vec::new();
+        let flags = encode_histograms(&samples, &mut payload);
+        let Some(Record::Histograms(back)) = decode_histograms(&payload, flags) else { panic!("must decode") };
+        prop_assert_eq!(back.len(), samples.len());
+        for ((sample, histogram), (expected, expected_histogram)) in back.iter().zip(&samples) {
+            prop_assert_eq!(sample, expected);
+            prop_assert_eq!(histogram, &**expected_histogram);
+        }
+        for end in 0..payload.len() {
+            prop_assert_eq!(decode_histograms(&payload[..end], flags), None);
+        }
+    }
+}
+
+fn any_histogram() -> impl Strategy<Value = Histogram> {
+    let spans = || prop::collection::vec((any::<i32>(), any::<u32>()), 0..4);
+    let floats = || prop::collection::vec(-1e9..1e9, 0..6);
+    (any::<i32>(), spans(), floats(), spans(), floats(), floats(), 0..4usize).prop_map(
+        |(schema, positive_spans, positive, negative_spans, negative, bounds, hint)| {
+            let span = |(offset, length)| Span { offset, length };
+            Histogram {
+                schema,
+                counter_reset_hint: [
+                    CounterResetHint::Unknown,
+                    CounterResetHint::Reset,
+                    CounterResetHint::NotReset,
+                    CounterResetHint::Gauge,
+                ][hint],
+                zero_threshold: 1e-128,
+                zero_count: 3.0,
+                count: 12.5,
+                sum: -0.25,
+                positive_spans: positive_spans.into_iter().map(span).collect(),
+                positive,
+                negative_spans: negative_spans.into_iter().map(span).collect(),
+                negative,
+                custom_bounds: bounds.into(),
+            }
+        },
+    )
 }

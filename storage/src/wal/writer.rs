@@ -5,15 +5,16 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use pilaster_model::Labels;
+use pilaster_model::{Histogram, Labels};
 
 use super::WalError;
-use super::codec::{Record, WalSample, encode_samples, encode_series};
+use super::codec::{Record, WalSample, encode_histograms, encode_samples, encode_series};
 use super::named::NamedSeries;
 use super::replay::{Replay, replay};
-use super::segment::{self, RawRecord, SegmentHeader, TYPE_SAMPLES, TYPE_SERIES};
+use super::segment::{self, RawRecord, SegmentHeader, TYPE_HISTOGRAMS, TYPE_SAMPLES, TYPE_SERIES};
 use crate::env::{AppendFile, Env};
 
 /// When a write counts as done.
@@ -169,8 +170,20 @@ impl Wal {
     /// Puts `samples` in line, in the order of calls. `labels_of` is asked for series that the current segment has
     /// not named yet. Waits only while too much is pending.
     pub fn enqueue(&self, samples: &[WalSample], labels_of: &dyn Fn(u64) -> Labels) -> Ticket {
+        self.enqueue_all(samples, &[], labels_of)
+    }
+
+    /// [`Wal::enqueue`] for samples of both kinds.
+    pub fn enqueue_all(
+        &self,
+        samples: &[WalSample],
+        histograms: &[(WalSample, Arc<Histogram>)],
+        labels_of: &dyn Fn(u64) -> Labels,
+    ) -> Ticket {
         let mut payload = Vec::new();
         let flags = encode_samples(samples, &mut payload);
+        let mut histogram_payload = Vec::new();
+        let histogram_flags = encode_histograms(histograms, &mut histogram_payload);
         let state = &mut *self.state.lock();
         if state.segment_bytes >= self.options.segment_bytes {
             state.last_number += 1;
@@ -181,8 +194,8 @@ impl Wal {
             let new_segment = Some((number, state.next_sequence));
             state.pending.push_back(Chunk { bytes: Vec::new(), new_segment, last_sequence: 0 });
         }
-        let mut unnamed: Vec<u64> =
-            samples.iter().map(|sample| sample.series).filter(|series| state.named.insert(*series)).collect();
+        let series = samples.iter().chain(histograms.iter().map(|(sample, _)| sample)).map(|sample| sample.series);
+        let mut unnamed: Vec<u64> = series.filter(|series| state.named.insert(*series)).collect();
         if !unnamed.is_empty() {
             unnamed.sort_unstable();
             let series: Vec<_> = unnamed.into_iter().map(|series| (series, labels_of(series))).collect();
@@ -190,8 +203,30 @@ impl Wal {
             encode_series(&series, &mut payload);
             state.push(TYPE_SERIES, 0, &payload);
         }
-        state.push(TYPE_SAMPLES, flags, &payload);
+        if !samples.is_empty() || histograms.is_empty() {
+            state.push(TYPE_SAMPLES, flags, &payload);
+        }
+        if !histograms.is_empty() {
+            state.push(TYPE_HISTOGRAMS, histogram_flags, &histogram_payload);
+        }
         Ticket { sequence: state.next_sequence - 1, epoch: state.epoch }
+    }
+
+    /// A claim on everything enqueued so far.
+    pub fn barrier(&self) -> Ticket {
+        let state = self.state.lock();
+        Ticket { sequence: state.next_sequence - 1, epoch: state.epoch }
+    }
+
+    /// Gives out no sequence below `sequence` any more. Call before the first [`Wal::enqueue`].
+    pub fn skip_to(&self, sequence: u64) {
+        let state = &mut *self.state.lock();
+        if state.next_sequence < sequence {
+            state.next_sequence = sequence;
+            state.done_sequence = sequence - 1;
+            state.durable_sequence = sequence - 1;
+            state.segment_bytes = usize::MAX;
+        }
     }
 
     /// Blocks while so much waits in memory that more would not help; call before taking locks and [`Wal::enqueue`].

@@ -1,0 +1,255 @@
+//! Older samples of a series, compressed.
+//!
+//! ```text
+//! timestamps  first: 8 bytes, then zigzag varints of the change of the distance to the one before
+//! values      Constant  one value for all
+//!             Integers  first, then zigzag varints of the change of the difference to the one before
+//!             Xor       per value: bytes that differ from the one before (leading zero bytes << 4 | count), then those
+//! ```
+//!
+//! Start timestamps, where any is known, are packed like timestamps. Every class is bit-exact: a chunk counts as integers only when each value comes back with the same bits.
+
+use super::columns::Columns;
+
+/// Samples in a sealed chunk, ascending by time.
+#[derive(Debug, Clone)]
+pub struct Chunk {
+    pub min_ms: i64,
+    pub max_ms: i64,
+    pub count: u32,
+    class: Class,
+    bytes: Box<[u8]>,
+    /// Start timestamps as changes of differences, where any is known.
+    starts: Option<Box<[u8]>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Constant,
+    Integers,
+    Xor,
+}
+
+/// Integers of this size and below are exact in a double.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+impl Chunk {
+    /// Compresses samples with strictly ascending timestamps. `None` for no samples.
+    pub fn seal(timestamps: &[i64], values: &[f64], starts_ms: Option<&[i64]>) -> Option<Chunk> {
+        let (&min_ms, &max_ms) = (timestamps.first()?, timestamps.last()?);
+        let mut bytes = Vec::with_capacity(timestamps.len() * 3 + 16);
+        put_deltas(timestamps, &mut bytes);
+        let first = values.first()?.to_bits();
+        let class = if values.iter().all(|value| value.to_bits() == first) {
+            bytes.extend_from_slice(&first.to_le_bytes());
+            Class::Constant
+        } else if let Some(integers) = integers(values) {
+            put_deltas(&integers, &mut bytes);
+            Class::Integers
+        } else {
+            put_xor(values, &mut bytes);
+            Class::Xor
+        };
+        let starts = starts_ms.filter(|starts| starts.iter().any(|&start| start != 0)).map(|starts| {
+            let mut bytes = Vec::with_capacity(starts.len() + 16);
+            put_deltas(starts, &mut bytes);
+            bytes.into()
+        });
+        let count = timestamps.len() as u32;
+        Some(Chunk { min_ms, max_ms, count, class, bytes: bytes.into(), starts })
+    }
+
+    /// Appends all samples to `out`.
+    pub fn read(&self, out: &mut Columns) {
+        let count = self.count as usize;
+        let before = out.len();
+        let mut bytes = &self.bytes[..];
+        out.timestamps.reserve(count);
+        take_deltas(&mut bytes, count, |timestamp| out.timestamps.push(timestamp));
+        let values = &mut out.values;
+        values.reserve(count);
+        match self.class {
+            Class::Constant => values.extend(std::iter::repeat_n(f64::from_bits(take_u64(&mut bytes)), count)),
+            Class::Integers => take_deltas(&mut bytes, count, |value| values.push(value as f64)),
+            Class::Xor => take_xor(&mut bytes, count, values),
+        }
+        if let Some(starts) = &self.starts {
+            out.starts_ms.resize(before, 0);
+            take_deltas(&mut &starts[..], count, |start| out.starts_ms.push(start));
+        } else if !out.starts_ms.is_empty() {
+            out.starts_ms.resize(before + count, 0);
+        }
+    }
+
+    /// Appends the samples in `[min_ms, max_ms]` to `out`.
+    pub fn read_range(&self, min_ms: i64, max_ms: i64, out: &mut Columns) {
+        let before = out.len();
+        self.read(out);
+        if self.max_ms > max_ms {
+            let keep = before + out.timestamps[before..].partition_point(|&ms| ms <= max_ms);
+            out.timestamps.truncate(keep);
+            out.values.truncate(keep);
+            out.starts_ms.truncate(keep);
+        }
+        if self.min_ms < min_ms {
+            let from = before + out.timestamps[before..].partition_point(|&ms| ms < min_ms);
+            out.timestamps.drain(before..from);
+            out.values.drain(before..from);
+            if !out.starts_ms.is_empty() {
+                out.starts_ms.drain(before..from);
+            }
+        }
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes.len() + 16 + self.starts.as_ref().map_or(0, |starts| starts.len() + 16)
+    }
+}
+
+/// The values as integers, when that loses nothing.
+fn integers(values: &[f64]) -> Option<Vec<i64>> {
+    let exact = |value: &f64| {
+        let integer = *value as i64;
+        (value.abs() <= EXACT && (integer as f64).to_bits() == value.to_bits()).then_some(integer)
+    };
+    values.iter().map(exact).collect()
+}
+
+fn put_varint(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// The first number in eight bytes, then changes of the difference; wrapping, so that any numbers will do.
+fn put_deltas(numbers: &[i64], out: &mut Vec<u8>) {
+    let (mut last, mut last_delta) = (0i64, 0i64);
+    for (index, &number) in numbers.iter().enumerate() {
+        if index == 0 {
+            out.extend_from_slice(&number.to_le_bytes());
+        } else {
+            let delta = number.wrapping_sub(last);
+            let change = delta.wrapping_sub(last_delta);
+            put_varint(((change << 1) ^ (change >> 63)) as u64, out);
+            last_delta = delta;
+        }
+        last = number;
+    }
+}
+
+fn take_deltas(bytes: &mut &[u8], count: usize, mut push: impl FnMut(i64)) {
+    let mut last = take_u64(bytes) as i64;
+    push(last);
+    let mut delta = 0i64;
+    for _ in 1..count {
+        let raw = take_varint(bytes);
+        delta = delta.wrapping_add((raw >> 1) as i64 ^ -((raw & 1) as i64));
+        last = last.wrapping_add(delta);
+        push(last);
+    }
+}
+
+fn take_varint(bytes: &mut &[u8]) -> u64 {
+    let mut value = 0u64;
+    let mut shift = 0;
+    while let [byte, rest @ ..] = bytes {
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f) << shift;
+        shift += 7;
+        if byte & 0x80 == 0 {
+            break;
+        }
+    }
+    value
+}
+
+fn take_u64(bytes: &mut &[u8]) -> u64 {
+    let Some((head, rest)) = bytes.split_first_chunk::<8>() else { return 0 };
+    *bytes = rest;
+    u64::from_le_bytes(*head)
+}
+
+fn put_xor(values: &[f64], out: &mut Vec<u8>) {
+    let mut last = 0u64;
+    for value in values {
+        let bits = value.to_bits();
+        let xor = bits ^ last;
+        last = bits;
+        if xor == 0 {
+            out.push(0);
+            continue;
+        }
+        let leading = xor.leading_zeros() as usize / 8;
+        let trailing = xor.trailing_zeros() as usize / 8;
+        let len = 8 - leading - trailing;
+        out.push((leading << 4 | len) as u8);
+        out.extend_from_slice(&xor.to_be_bytes()[leading..leading + len]);
+    }
+}
+
+fn take_xor(bytes: &mut &[u8], count: usize, values: &mut Vec<f64>) {
+    let mut bits = 0u64;
+    for _ in 0..count {
+        let Some((&control, rest)) = bytes.split_first() else { return };
+        let (leading, len) = ((control >> 4) as usize, (control & 15) as usize);
+        let Some((changed, rest)) = rest.split_at_checked(len) else { return };
+        *bytes = rest;
+        let mut xor = [0u8; 8];
+        if let Some(place) = xor.get_mut(leading..leading + len) {
+            place.copy_from_slice(changed);
+        }
+        bits ^= u64::from_be_bytes(xor);
+        values.push(f64::from_bits(bits));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(samples: Vec<(i64, f64)>) {
+        let (timestamps, values): (Vec<i64>, Vec<f64>) = samples.into_iter().unzip();
+        let chunk = Chunk::seal(&timestamps, &values, None).unwrap();
+        let mut back = Columns::default();
+        chunk.read(&mut back);
+        assert_eq!(back.timestamps, timestamps);
+        let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&back.values), bits(&values));
+        assert!(back.starts_ms.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_sealed_comes_back_bit_for_bit(
+            samples in prop::collection::btree_map(any::<i64>(), any::<u64>().prop_map(f64::from_bits), 1..200)
+        ) {
+            check(samples.into_iter().collect());
+        }
+
+        #[test]
+        fn integers_come_back(
+            samples in prop::collection::btree_map(any::<i64>(), (-1i64 << 54..1 << 54).prop_map(|v| v as f64), 1..200)
+        ) {
+            check(samples.into_iter().collect());
+        }
+    }
+
+    #[test]
+    fn staleness_markers_and_negative_zero_come_back() {
+        check(vec![(1, 0.0), (2, -0.0), (3, pilaster_model::stale_nan()), (4, f64::NAN), (5, f64::INFINITY)]);
+        check(vec![(1, pilaster_model::stale_nan())]);
+    }
+
+    #[test]
+    fn a_part_of_a_chunk_has_its_start_timestamps() {
+        let chunk = Chunk::seal(&[10, 20, 30], &[1.0, 2.0, 3.0], Some(&[0, 5, 5])).unwrap();
+        let mut out = Columns::default();
+        out.push(1, 0.5, 0, None);
+        chunk.read_range(15, 20, &mut out);
+        assert_eq!((out.timestamps, out.values, out.starts_ms), (vec![1, 20], vec![0.5, 2.0], vec![0, 5]));
+    }
+}

@@ -1,0 +1,261 @@
+//! Reading: one consistent view of head and blocks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use pilaster_model::{Histogram, Labels, Matcher, TimeRange};
+
+use crate::block::{Block, BlockSamples};
+use crate::head::{Columns, Head, HeadView, Timelines};
+use crate::store::{View, histograms_in};
+use crate::{Error, SeriesRef};
+
+/// A consistent view of a store. Clones are the same view.
+#[derive(Debug, Clone)]
+pub struct Snapshot(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    head: Arc<Head>,
+    view: Arc<View>,
+    head_view: HeadView,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.head.epochs.release(self.head_view.epoch);
+    }
+}
+
+/// A series that a snapshot found. Means nothing to another snapshot.
+#[derive(Debug, Clone)]
+pub struct SelectedSeries {
+    pub labels: Labels,
+    head: Option<SeriesRef>,
+    /// Positions of blocks and series in them, ascending.
+    blocks: Vec<(u32, u32)>,
+}
+
+/// Samples of one series, ascending by time, one per timestamp.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeriesSamples {
+    /// Series that were sampled at the same times share one list.
+    pub timestamps: Arc<[i64]>,
+    /// Bit for bit as they came; meaningless where the sample is a histogram.
+    pub values: Vec<f64>,
+    /// As long as `values`, where any sample is a histogram.
+    pub histograms: Option<Vec<Option<Arc<Histogram>>>>,
+    /// As long as `values`, where any start timestamp is known; 0 means unknown.
+    pub starts_ms: Option<Vec<i64>>,
+}
+
+/// What a select would touch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SelectPlan {
+    pub blocks_total: usize,
+    /// Blocks that overlap the range.
+    pub blocks_in_range: usize,
+    /// Blocks of these that hold a selected series.
+    pub blocks_read: usize,
+    pub reads_head: bool,
+    pub series: usize,
+}
+
+impl Snapshot {
+    pub(crate) fn new(head: Arc<Head>, view: Arc<View>, epoch: u64) -> Snapshot {
+        let head_view = HeadView { epoch, flushed: view.flushed };
+        Snapshot(Arc::new(Inner { head, view, head_view }))
+    }
+
+    /// All blocks, oldest first.
+    pub fn blocks(&self) -> &[Arc<Block>] {
+        &self.0.view.blocks
+    }
+
+    fn blocks_in(&self, range: TimeRange) -> impl Iterator<Item = (u32, &Arc<Block>)> {
+        let overlaps = move |block: &Block| {
+            let meta = block.meta();
+            range.overlaps(&TimeRange::new(meta.min_ms, meta.max_ms))
+        };
+        self.blocks().iter().enumerate().filter(move |(_, block)| overlaps(block)).map(|(i, block)| (i as u32, block))
+    }
+
+    /// Series that satisfy `matchers` and may have samples in `range`, ascending by labels, each label set once.
+    pub fn select(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<SelectedSeries>, Error> {
+        let inner = &*self.0;
+        let in_head = inner.head.select(matchers, range, inner.head_view);
+        let in_head = in_head.into_iter().map(|(labels, series)| SelectedSeries {
+            labels,
+            head: Some(series),
+            blocks: Vec::new(),
+        });
+        let mut found: Vec<SelectedSeries> = in_head.collect();
+        let mut in_blocks: Vec<(Labels, (u32, u32))> = Vec::new();
+        for (number, block) in self.blocks_in(range) {
+            let ids = ids_in(block, matchers, range);
+            in_blocks.extend(ids.into_iter().map(|id| (block.labels(id), (number, id))));
+        }
+        if in_blocks.is_empty() {
+            return Ok(found);
+        }
+        in_blocks.sort_unstable();
+        let mut merged: Vec<SelectedSeries> = Vec::with_capacity(found.len().max(in_blocks.len()));
+        let mut head = found.drain(..).peekable();
+        for (labels, place) in in_blocks {
+            if let Some(last) = merged.last_mut().filter(|last| last.labels == labels) {
+                last.blocks.push(place);
+                continue;
+            }
+            while let Some(series) = head.next_if(|series| series.labels < labels) {
+                merged.push(series);
+            }
+            let same = head.next_if(|series| series.labels == labels);
+            merged.push(SelectedSeries { labels, head: same.and_then(|series| series.head), blocks: vec![place] });
+        }
+        merged.extend(head);
+        Ok(merged)
+    }
+
+    /// Samples of a selected series in `range`.
+    pub fn read(&self, series: &SelectedSeries, range: TimeRange) -> Result<SeriesSamples, Error> {
+        let mut read = self.read_many(std::slice::from_ref(series), range)?;
+        Ok(read.pop().unwrap_or_else(|| unreachable!("one series in, one out")))
+    }
+
+    /// Samples of selected series in `range`, in the same order. Series with equal timestamps share their list.
+    pub fn read_many(&self, series: &[SelectedSeries], range: TimeRange) -> Result<Vec<SeriesSamples>, Error> {
+        let inner = &*self.0;
+        let mut parts: Vec<Vec<SeriesSamples>> = series.iter().map(|_| Vec::with_capacity(1)).collect();
+        let mut by_block: BTreeMap<u32, Vec<(u32, usize)>> = BTreeMap::new();
+        for (position, series) in series.iter().enumerate() {
+            for &(block, id) in &series.blocks {
+                by_block.entry(block).or_default().push((id, position));
+            }
+        }
+        for (block, mut wanted) in by_block {
+            let Some(block) = self.blocks().get(block as usize) else { continue };
+            wanted.sort_unstable();
+            let ids: Vec<u32> = wanted.iter().map(|(id, _)| *id).collect();
+            let read = block.read_many(&ids, range).map_err(Error::block(Path::new(&block.meta().name)))?;
+            for (samples, (_, position)) in read.into_iter().zip(wanted) {
+                if !samples.values.is_empty() {
+                    parts[position].push(samples_of(samples));
+                }
+            }
+        }
+        let mut timelines = Timelines::default();
+        let mut columns = Columns::default();
+        let mut out = Vec::with_capacity(series.len());
+        for (series, mut parts) in series.iter().zip(parts) {
+            if let Some(reference) = series.head {
+                columns.clear();
+                inner.head.read(reference, range, inner.head_view, &mut columns);
+            }
+            let from_head = series.head.is_some() && !columns.is_empty();
+            out.push(match (parts.len(), from_head) {
+                (0, _) => from_columns(&columns, series.head.is_some(), &mut timelines),
+                (1, false) => {
+                    let mut part = parts.remove(0);
+                    part.timestamps = timelines.share_arc(part.timestamps);
+                    part
+                }
+                (_, from_head) => {
+                    let mut merged = columns_of(parts);
+                    if from_head {
+                        merged = merged.merged(std::mem::take(&mut columns));
+                    }
+                    from_columns(&merged, true, &mut timelines)
+                }
+            });
+        }
+        Ok(out)
+    }
+
+    /// Names of the labels of series that satisfy `matchers` and have samples in `range`, ascending.
+    pub fn label_names(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>, Error> {
+        let inner = &*self.0;
+        let mut names: BTreeSet<String> =
+            inner.head.label_names(matchers, range, inner.head_view).into_iter().collect();
+        for (_, block) in self.blocks_in(range) {
+            if matchers.is_empty() {
+                names.extend(block.label_names());
+                continue;
+            }
+            names.extend(block.label_names_of(&ids_in(block, matchers, range)));
+        }
+        Ok(names.into_iter().collect())
+    }
+
+    /// Values of the label `name` on such series, ascending.
+    pub fn label_values(&self, name: &str, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>, Error> {
+        let inner = &*self.0;
+        let mut values: BTreeSet<String> =
+            inner.head.label_values(name, matchers, range, inner.head_view).into_iter().collect();
+        for (_, block) in self.blocks_in(range) {
+            if matchers.is_empty() {
+                values.extend(block.label_values(name));
+                continue;
+            }
+            values.extend(block.label_values_of(name, &ids_in(block, matchers, range)));
+        }
+        Ok(values.into_iter().collect())
+    }
+
+    /// What [`Snapshot::select`] finds, without the series.
+    pub fn plan(&self, matchers: &[Matcher], range: TimeRange) -> Result<SelectPlan, Error> {
+        let series = self.select(matchers, range)?;
+        let read: BTreeSet<u32> =
+            series.iter().flat_map(|series| series.blocks.iter().map(|(block, _)| *block)).collect();
+        Ok(SelectPlan {
+            blocks_total: self.blocks().len(),
+            blocks_in_range: self.blocks_in(range).count(),
+            blocks_read: read.len(),
+            reads_head: series.iter().any(|series| series.head.is_some()),
+            series: series.len(),
+        })
+    }
+}
+
+/// Series of a block that satisfy `matchers` and may have samples in `range`, ascending.
+fn ids_in(block: &Block, matchers: &[Matcher], range: TimeRange) -> Vec<u32> {
+    let mut ids = block.select(matchers);
+    ids.retain(|&id| block.series_range(id).overlaps(&range));
+    ids
+}
+
+/// What a block gave, in the form that everyone reads.
+pub(crate) fn samples_of(samples: BlockSamples) -> SeriesSamples {
+    SeriesSamples {
+        timestamps: samples.timestamps,
+        values: samples.values,
+        histograms: samples.histograms,
+        starts_ms: samples.starts_ms,
+    }
+}
+
+/// The union of parts of one series; of two samples at one time the one in the earlier part counts.
+pub(crate) fn columns_of(parts: Vec<SeriesSamples>) -> Columns {
+    let columns = |part: SeriesSamples| Columns {
+        timestamps: part.timestamps.to_vec(),
+        values: part.values,
+        starts_ms: part.starts_ms.unwrap_or_default(),
+        histograms: part
+            .histograms
+            .into_iter()
+            .flatten()
+            .enumerate()
+            .filter_map(|(at, histogram)| Some((at, histogram?)))
+            .collect(),
+    };
+    parts.into_iter().map(columns).reduce(Columns::merged).unwrap_or_default()
+}
+
+/// `columns` for readers; no samples where they are not `meant`.
+fn from_columns(columns: &Columns, meant: bool, timelines: &mut Timelines) -> SeriesSamples {
+    let columns = if meant { columns } else { &Columns::default() };
+    let histograms = histograms_in(columns, &(0..columns.len()));
+    let starts_ms = columns.starts_ms.iter().any(|&start| start != 0).then(|| columns.starts_ms.clone());
+    let timestamps = timelines.share(&columns.timestamps);
+    SeriesSamples { timestamps, values: columns.values.clone(), histograms, starts_ms }
+}

@@ -1,0 +1,188 @@
+//! What a timer does: flush, compact, expire, forget, and remove what nobody uses any more.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{Store, View};
+use crate::Error;
+use crate::block::{Block, BlockMeta};
+use crate::head::Flushed;
+use crate::manifest::Manifest;
+
+/// Records with sequences below `sequence` have no timestamp above `max_ms`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    pub sequence: u64,
+    pub max_ms: i64,
+}
+
+/// Held by the one who changes the list of blocks.
+#[derive(Debug)]
+pub(super) struct Maintenance {
+    pub manifest: Manifest,
+    /// Ascending.
+    pub marks: VecDeque<Mark>,
+    /// Samples that are in blocks, yet stay in the head for snapshots of this epoch and before.
+    pub pending_drop: Option<(Flushed, u64)>,
+    /// Blocks that are off the manifest; their files go with the last snapshot that has them.
+    pub doomed: Vec<Arc<Block>>,
+}
+
+impl Maintenance {
+    pub fn new(manifest: Manifest, marks: Vec<Mark>) -> Maintenance {
+        Maintenance { manifest, marks: marks.into(), pending_drop: None, doomed: Vec::new() }
+    }
+}
+
+impl Store {
+    /// Flushes complete block ranges, merges small blocks, removes blocks that are too old, forgets idle series and
+    /// cuts the log. For a timer; every 30 seconds is right.
+    ///
+    /// # Errors
+    /// The first thing that failed; the others were done. The next call tries again.
+    pub fn maintain(&self) -> Result<(), Error> {
+        let maintenance = &mut *self.maintenance.lock();
+        let mut result = self.log_unlogged();
+        result = result.and(self.mark(maintenance));
+        if let Some(cut_ms) = self.complete_before() {
+            result = result.and(self.flush_before(maintenance, Some(cut_ms)));
+        }
+        self.free(maintenance);
+        let forgotten = self.head.forget_idle() as u64;
+        self.counters.series_forgotten.fetch_add(forgotten, Ordering::Relaxed);
+        result = result.and(self.compact(maintenance));
+        result = result.and(self.expire(maintenance));
+        self.remove_doomed(maintenance);
+        result
+    }
+
+    /// Moves everything in memory to blocks. Samples that come later and are older than what was flushed are late.
+    pub fn flush(&self) -> Result<(), Error> {
+        let maintenance = &mut *self.maintenance.lock();
+        self.log_unlogged()?;
+        let result = self.flush_before(maintenance, None);
+        self.free(maintenance);
+        self.remove_doomed(maintenance);
+        result
+    }
+
+    /// The end of the block ranges that are complete, where the head has any sample of them. Half a range more than a
+    /// whole one stays, for samples that are on their way.
+    fn complete_before(&self) -> Option<i64> {
+        let block_ms = self.options.block_ms;
+        let settled_ms = self.head.max_ms()?.saturating_sub(block_ms / 2);
+        let cut_ms = settled_ms.div_euclid(block_ms).saturating_mul(block_ms);
+        let flushed = self.view.read().flushed;
+        (flushed.before_ms < cut_ms && self.head.min_ms(flushed)? < cut_ms).then_some(cut_ms)
+    }
+
+    /// Notes how far the log is, and the head's newest timestamp with it.
+    fn mark(&self, maintenance: &mut Maintenance) -> Result<(), Error> {
+        let rest = || (self.wal.next_sequence(), self.wal.barrier(), self.head.max_ms());
+        let (_, (sequence, barrier, max_ms)) = self.head.epochs.at_rest(rest);
+        let Some(max_ms) = max_ms else { return Ok(()) };
+        if maintenance.marks.back().is_some_and(|mark| mark.sequence >= sequence) {
+            return Ok(());
+        }
+        // After a failure sequences are given out again: only what is written keeps its place.
+        self.wal.wait(barrier)?;
+        maintenance.marks.push_back(Mark { sequence, max_ms });
+        Ok(())
+    }
+
+    /// Frees the memory of flushed samples, unless a snapshot from before the flush may still read it.
+    pub(super) fn free(&self, maintenance: &mut Maintenance) {
+        if let Some((flushed, epoch)) = maintenance.pending_drop
+            && self.head.epochs.oldest_seen() > epoch
+        {
+            self.head.drop_flushed(flushed);
+            maintenance.pending_drop = None;
+        }
+    }
+
+    /// Removes the segments of the log that blocks hold in full.
+    pub(super) fn cut_log(&self, maintenance: &mut Maintenance, flushed_sequence: u64) {
+        let closed_before_ms = maintenance.manifest.closed_before_ms;
+        let mut cut = None;
+        while let Some(mark) = maintenance.marks.front()
+            && mark.max_ms < closed_before_ms
+            && mark.sequence <= flushed_sequence
+        {
+            cut = Some(mark.sequence);
+            maintenance.marks.pop_front();
+        }
+        if let Some(sequence) = cut
+            && let Err(error) = self.wal.truncate_before(sequence)
+        {
+            // Nothing is lost but room; the next flush tries again.
+            tracing::warn!(%error, "could not remove old segments of the write-ahead log");
+        }
+    }
+
+    /// Removes blocks beyond retention.
+    fn expire(&self, maintenance: &mut Maintenance) -> Result<(), Error> {
+        let (Some(retention_ms), Some(newest_ms)) = (self.options.retention_ms, self.max_ms()) else { return Ok(()) };
+        // A sample from the future must not push everything out.
+        let newest_ms = newest_ms.min(self.env.clock.now_ms());
+        let oldest_ms = newest_ms.saturating_sub(retention_ms);
+        let (kept, expired): (Vec<BlockMeta>, Vec<BlockMeta>) =
+            maintenance.manifest.blocks.iter().cloned().partition(|block| block.max_ms >= oldest_ms);
+        if expired.is_empty() {
+            return Ok(());
+        }
+        self.replace_blocks(maintenance, kept, Vec::new())?;
+        self.counters.blocks_expired.fetch_add(expired.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Makes `metas` the live blocks: first in the manifest, then for snapshots. `new` are those not open yet.
+    pub(super) fn replace_blocks(
+        &self,
+        maintenance: &mut Maintenance,
+        metas: Vec<BlockMeta>,
+        new: Vec<Arc<Block>>,
+    ) -> Result<(), Error> {
+        let manifest = Manifest { blocks: metas, ..maintenance.manifest.clone() };
+        manifest.store(&*self.env.files, &self.options.dir)?;
+        maintenance.manifest = manifest;
+        let flushed = self.view.read().flushed;
+        self.publish(maintenance, new, flushed);
+        Ok(())
+    }
+
+    /// Shows the blocks of the manifest to snapshots from now on. Returns the last epoch that does not see them.
+    pub(super) fn publish(&self, maintenance: &mut Maintenance, new: Vec<Arc<Block>>, flushed: Flushed) -> u64 {
+        let old = self.view.read().clone();
+        let open =
+            |meta: &BlockMeta| old.blocks.iter().chain(&new).find(|block| block.meta().name == meta.name).cloned();
+        let blocks: Vec<_> = maintenance.manifest.blocks.iter().filter_map(open).collect();
+        debug_assert_eq!(blocks.len(), maintenance.manifest.blocks.len(), "every live block is open");
+        let live = |block: &Arc<Block>| blocks.iter().any(|other| Arc::ptr_eq(other, block));
+        maintenance.doomed.extend(old.blocks.iter().filter(|block| !live(block)).cloned());
+        let view = Arc::new(View { blocks, flushed });
+        let (epoch, ()) = self.head.epochs.at_rest(|| *self.view.write() = view);
+        epoch
+    }
+
+    /// Removes the files of dead blocks that no snapshot has any more.
+    pub(super) fn remove_doomed(&self, maintenance: &mut Maintenance) {
+        maintenance.doomed.retain(|block| {
+            if Arc::strong_count(block) > 1 {
+                return true;
+            }
+            self.remove_files(block.meta());
+            false
+        });
+    }
+
+    /// Removes the files of a block that is not in the manifest. What stays is removed when the store is opened.
+    pub(super) fn remove_files(&self, meta: &BlockMeta) {
+        for file in &meta.files {
+            let path = self.options.dir.join(&file.path);
+            if let Err(error) = self.env.files.remove(&path) {
+                tracing::warn!(?path, %error, "could not remove the file of a dead block");
+            }
+        }
+    }
+}

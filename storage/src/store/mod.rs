@@ -1,0 +1,145 @@
+//! The store: the head, its log and the blocks as one thing.
+//!
+//! Lock order: maintenance, gate of the head (see [`crate::head::Epochs`]), shards, log, index; `view` last and only
+//! for a moment.
+
+mod append;
+mod compaction;
+mod flush;
+mod maintenance;
+mod open;
+mod options;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use pilaster_model::{Histogram, Labels};
+
+pub(crate) use flush::histograms_in;
+
+pub use append::{AppendOutcome, HistogramSample, Rejected, Sample};
+pub use open::ReplayProgress;
+pub use options::StoreOptions;
+
+use crate::block::Block;
+use crate::env::{DirLock, Env};
+use crate::head::{Flushed, Head};
+use crate::metadata::{Metadata, MetadataTable};
+use crate::stats::{Counters, Stats};
+use crate::wal::{Wal, WalSample};
+use crate::{HeadCardinality, RejectReason, SeriesRef, Snapshot};
+use maintenance::Maintenance;
+
+/// The blocks of a moment, and what of the head is in them.
+#[derive(Debug)]
+pub(crate) struct View {
+    /// Oldest first.
+    pub blocks: Vec<Arc<Block>>,
+    pub flushed: Flushed,
+}
+
+/// Series and samples in one data directory. Thread-safe; every call may block on the disk.
+#[derive(Debug)]
+pub struct Store {
+    env: Env,
+    options: StoreOptions,
+    head: Arc<Head>,
+    wal: Wal,
+    view: RwLock<Arc<View>>,
+    /// Samples before it are in blocks, or on their way.
+    closed_before_ms: AtomicI64,
+    /// Newest timestamp that blocks held when the store was opened.
+    opened_max_ms: i64,
+    /// In the head, yet not in the log, because writing it failed.
+    unlogged: Mutex<Vec<Unlogged>>,
+    has_unlogged: AtomicBool,
+    maintenance: Mutex<Maintenance>,
+    metadata: MetadataTable,
+    counters: Counters,
+    wal_damaged_ranges: AtomicU64,
+    _lock: Box<dyn DirLock>,
+}
+
+type Unlogged = (WalSample, Option<Arc<Histogram>>);
+
+impl Store {
+    /// The reference of the series with `labels`, which begins to exist where it did not.
+    pub fn series(&self, labels: &Labels) -> SeriesRef {
+        self.head.series(labels)
+    }
+
+    /// A view of everything that was acknowledged before. It costs a few hundred nanoseconds, and waits for appends
+    /// that are being applied. While it lives, what it sees stays, in memory and on disk.
+    pub fn snapshot(&self) -> Snapshot {
+        let (epoch, view) = self.head.epochs.end_epoch(|| self.view.read().clone());
+        Snapshot::new(self.head.clone(), view, epoch)
+    }
+
+    /// Newest sample in head and blocks.
+    fn max_ms(&self) -> Option<i64> {
+        let opened = Some(self.opened_max_ms).filter(|&ms| ms != i64::MIN);
+        self.head.max_ms().max(opened)
+    }
+
+    pub fn options(&self) -> &StoreOptions {
+        &self.options
+    }
+
+    /// Says what kind of metric `metric` is. The last word counts.
+    pub fn set_metadata(&self, metric: &str, kind: &str, help: &str, unit: &str) {
+        self.metadata.set(metric, kind, help, unit);
+    }
+
+    /// Ascending by metric.
+    pub fn metadata(&self) -> Vec<Metadata> {
+        self.metadata.list()
+    }
+
+    /// What the head holds most of, `limit` entries per list at most.
+    pub fn head_cardinality(&self, limit: usize) -> HeadCardinality {
+        self.head.cardinality(limit)
+    }
+
+    /// Rough bytes of memory that the head takes. Visits every series.
+    pub fn head_memory_bytes(&self) -> u64 {
+        self.head.memory_bytes()
+    }
+
+    /// Numbers of this moment. Visits every series of the head once.
+    pub fn stats(&self) -> Stats {
+        let view = self.view.read().clone();
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.counters;
+        let metas = || view.blocks.iter().map(|block| block.meta());
+        Stats {
+            series: self.head.series_count(),
+            series_created: self.head.series_created(),
+            series_forgotten: load(&counters.series_forgotten),
+            samples_appended: load(&counters.samples_appended),
+            histograms_appended: load(&counters.histograms_appended),
+            rejected_out_of_order: counters.rejected(RejectReason::OutOfOrder),
+            rejected_too_old: counters.rejected(RejectReason::TooOld),
+            rejected_duplicate: counters.rejected(RejectReason::DuplicateDifferentValue),
+            rejected_unknown_series: counters.rejected(RejectReason::UnknownSeries),
+            appends_failed: load(&counters.appends_failed),
+            head_samples: self.head.sample_count(),
+            head_late_samples: self.head.late_count(),
+            head_min_ms: self.head.min_ms(view.flushed),
+            head_max_ms: self.head.max_ms(),
+            blocks: view.blocks.len() as u64,
+            block_bytes: metas().flat_map(|meta| &meta.files).map(|file| file.bytes).sum(),
+            block_samples: metas().map(|meta| meta.sample_count).sum(),
+            blocks_min_ms: metas().map(|meta| meta.min_ms).min(),
+            blocks_max_ms: metas().map(|meta| meta.max_ms).max(),
+            flushes: load(&counters.flushes),
+            flushes_failed: load(&counters.flushes_failed),
+            compactions: load(&counters.compactions),
+            compactions_failed: load(&counters.compactions_failed),
+            blocks_expired: load(&counters.blocks_expired),
+            wal_bytes: self.wal.size_bytes(),
+            wal_segments: self.wal.segment_count() as u64,
+            wal_damaged_ranges: load(&self.wal_damaged_ranges),
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Taking a directory over: lock, manifest, blocks, log.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+
+use parking_lot::{Mutex, RwLock};
+use pilaster_model::{Histogram, Labels};
+
+use super::maintenance::{Maintenance, Mark};
+use super::{Store, StoreOptions, View};
+use crate::block::Block;
+use crate::env::Env;
+use crate::head::{Flushed, Head, Limits};
+use crate::manifest::Manifest;
+use crate::metadata::MetadataTable;
+use crate::stats::Counters;
+use crate::wal::{Record, Wal, WalOptions, WalSample};
+use crate::{Error, SeriesRef};
+
+/// Where blocks lie, below the data directory.
+pub(super) const BLOCKS_DIR: &str = "samples";
+
+/// How far the replay of the log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplayProgress {
+    pub segments_done: u64,
+    pub segments_total: u64,
+}
+
+impl Store {
+    /// Takes the directory of `options` over, which begins to exist where it did not, and replays the log.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] where another process has it; [`Error::Corrupt`] where the manifest is damaged. Damage to the
+    /// log is counted, not an error.
+    pub fn open(options: StoreOptions, env: Env) -> Result<Arc<Store>, Error> {
+        Store::open_with_progress(options, env, &|_| {})
+    }
+
+    /// [`Store::open`], telling `progress` about every segment of the log.
+    pub fn open_with_progress(
+        options: StoreOptions,
+        env: Env,
+        progress: &(dyn Fn(ReplayProgress) + Sync),
+    ) -> Result<Arc<Store>, Error> {
+        options.check()?;
+        let dir = options.dir.clone();
+        env.files.create_dir_all(&dir).map_err(Error::io("create", &dir))?;
+        let lock = env.files.lock(&dir).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => Error::Locked { dir: dir.clone() },
+            _ => Error::io("lock", &dir)(error),
+        })?;
+        let manifest = Manifest::load(&*env.files, &dir)?;
+        remove_strangers(&env, &dir, &manifest)?;
+        let open = |meta: &crate::block::BlockMeta| {
+            Block::open(env.files.clone(), &dir, meta.clone()).map(Arc::new).map_err(Error::block(&dir))
+        };
+        let blocks = manifest.blocks.iter().map(open).collect::<Result<Vec<_>, Error>>()?;
+
+        let head = Head::new(options.shards);
+        let wal_dir = dir.join("wal");
+        let segments = env.files.list(&wal_dir).map_err(Error::io("read", &wal_dir))?;
+        let segments_total = segments.iter().filter(|path| path.extension().is_some_and(|e| e == "wal")).count() as u64;
+        let mut replay = Replay::new(&head, &manifest, segments_total, progress);
+        let wal_options = WalOptions { segment_bytes: options.wal_segment_bytes, sync: options.wal_sync };
+        let (wal, found) = Wal::open(env.clone(), &wal_dir, wal_options, |segment, sequence, record| {
+            replay.apply(segment, sequence, record);
+        })?;
+        for damage in &found.damage {
+            tracing::error!(path = ?damage.path, start = damage.start, end = damage.end,
+                first_sequence = damage.first_sequence, last_sequence = damage.last_sequence,
+                "acknowledged records of the write-ahead log can no longer be read");
+        }
+        let last_sequence = found.last_sequence;
+        let marks = replay.finish(last_sequence);
+        // Sequences below are taken for flushed, whether the log still had them or not.
+        wal.skip_to(manifest.flushed_sequence);
+
+        let flushed = Flushed { before_ms: manifest.closed_before_ms, epoch: 0 };
+        let store = Store {
+            head: Arc::new(head),
+            wal,
+            view: RwLock::new(Arc::new(View { blocks, flushed })),
+            closed_before_ms: AtomicI64::new(manifest.closed_before_ms),
+            opened_max_ms: manifest.max_ms().unwrap_or(i64::MIN),
+            unlogged: Mutex::default(),
+            has_unlogged: AtomicBool::new(false),
+            maintenance: Mutex::new(Maintenance::new(manifest, marks)),
+            metadata: MetadataTable::default(),
+            counters: Counters::default(),
+            wal_damaged_ranges: AtomicU64::new(found.damage.len() as u64),
+            options,
+            env,
+            _lock: lock,
+        };
+        Ok(Arc::new(store))
+    }
+}
+
+/// Removes files of blocks that a crash kept from the manifest.
+fn remove_strangers(env: &Env, dir: &std::path::Path, manifest: &Manifest) -> Result<(), Error> {
+    let files = manifest.blocks.iter().flat_map(|block| &block.files);
+    let known: HashSet<PathBuf> = files.map(|file| dir.join(&file.path)).collect();
+    let blocks_dir = dir.join(BLOCKS_DIR);
+    let there = env.files.list_tree(&blocks_dir).map_err(Error::io("list", &blocks_dir))?;
+    let of_a_block = |path: &PathBuf| {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        matches!(extension, Some("parquet" | "index" | "tmp"))
+    };
+    for path in there.into_iter().filter(|path| of_a_block(path) && !known.contains(path)) {
+        tracing::info!(?path, "removing a file that no block uses");
+        env.files.remove(&path).map_err(Error::io("remove", &path))?;
+    }
+    Ok(())
+}
+
+/// A series as a segment names it.
+struct Named {
+    labels: Labels,
+    series: Option<SeriesRef>,
+}
+
+/// Puts the log back into the head.
+struct Replay<'a> {
+    head: &'a Head,
+    limits: Limits,
+    flushed_sequence: u64,
+    segment: Option<u64>,
+    named: HashMap<u64, Named>,
+    /// Per segment: first sequence and newest timestamp.
+    seen: BTreeMap<u64, (u64, i64)>,
+    segments_total: u64,
+    progress: &'a (dyn Fn(ReplayProgress) + Sync),
+}
+
+impl<'a> Replay<'a> {
+    fn new(
+        head: &'a Head,
+        manifest: &Manifest,
+        segments_total: u64,
+        progress: &'a (dyn Fn(ReplayProgress) + Sync),
+    ) -> Replay<'a> {
+        progress(ReplayProgress { segments_done: 0, segments_total });
+        Replay {
+            head,
+            // It was accepted once, so nothing is too old.
+            limits: Limits { closed_before_ms: manifest.closed_before_ms, late_from_ms: Some(i64::MIN) },
+            flushed_sequence: manifest.flushed_sequence,
+            segment: None,
+            named: HashMap::new(),
+            seen: BTreeMap::new(),
+            segments_total,
+            progress,
+        }
+    }
+
+    fn apply(&mut self, segment: u64, sequence: u64, record: Record) {
+        if self.segment != Some(segment) {
+            self.named.clear();
+            self.segment = Some(segment);
+            let segments_done = (self.seen.len() as u64).min(self.segments_total);
+            (self.progress)(ReplayProgress { segments_done, segments_total: self.segments_total });
+            self.seen.insert(segment, (sequence, i64::MIN));
+        }
+        match record {
+            Record::Series(series) => {
+                self.named.extend(series.into_iter().map(|(key, labels)| (key, Named { labels, series: None })));
+            }
+            Record::Samples(samples) => self.take(sequence, samples.into_iter().map(|sample| (sample, None))),
+            Record::Histograms(samples) => {
+                self.take(sequence, samples.into_iter().map(|(s, h)| (s, Some(Arc::new(h)))))
+            }
+        }
+    }
+
+    fn take(&mut self, sequence: u64, samples: impl Iterator<Item = (WalSample, Option<Arc<Histogram>>)>) {
+        let mut batch = Vec::with_capacity(samples.size_hint().0);
+        let mut max_ms = i64::MIN;
+        for (mut sample, histogram) in samples {
+            max_ms = max_ms.max(sample.timestamp_ms);
+            if sequence < self.flushed_sequence && sample.timestamp_ms < self.limits.closed_before_ms {
+                continue;
+            }
+            // Unnamed where the naming record is lost: damage, which is reported.
+            let Some(named) = self.named.get_mut(&sample.series).filter(|named| !named.labels.is_empty()) else {
+                continue;
+            };
+            sample.series = named.series.get_or_insert_with(|| self.head.series(&named.labels)).0;
+            batch.push((sample, histogram));
+        }
+        if let Some((_, newest)) = self.segment.and_then(|segment| self.seen.get_mut(&segment)) {
+            *newest = (*newest).max(max_ms);
+        }
+        let epoch = self.head.epochs.enter();
+        let mut locked = self.head.lock(batch.iter().map(|(sample, _)| sample.series));
+        for (sample, histogram) in &batch {
+            // The only refusal left is another value at the same timestamp, where the first write wins.
+            let _ = locked.append(sample, histogram.as_ref(), self.limits, epoch.number);
+        }
+    }
+
+    /// What each segment may be removed for.
+    fn finish(self, last_sequence: u64) -> Vec<Mark> {
+        (self.progress)(ReplayProgress { segments_done: self.segments_total, segments_total: self.segments_total });
+        let mut marks = Vec::new();
+        let mut end = last_sequence + 1;
+        for (first, newest_ms) in self.seen.into_values().rev() {
+            marks.push(Mark { sequence: end, max_ms: newest_ms });
+            end = end.min(first);
+        }
+        marks.reverse();
+        let mut newest_ms = i64::MIN;
+        for mark in &mut marks {
+            newest_ms = newest_ms.max(mark.max_ms);
+            mark.max_ms = newest_ms;
+        }
+        marks
+    }
+}

@@ -1,0 +1,54 @@
+//! How a store behaves.
+
+use std::path::PathBuf;
+
+use crate::Error;
+use crate::wal::WalSync;
+
+/// [`StoreOptions::new`] gives Prometheus' behaviour, except that nothing is acknowledged before it is on disk.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    pub dir: PathBuf,
+    /// Blocks whose newest sample is older than the newest of all by more than this are removed; `None` keeps all.
+    pub retention_ms: Option<i64>,
+    /// Length of the time range of a fresh block.
+    pub block_ms: i64,
+    /// How much older than the newest sample of all a sample may be when its series has a newer one; 0 takes none.
+    pub out_of_order_ms: i64,
+    pub wal_sync: WalSync,
+    pub wal_segment_bytes: usize,
+    /// Parts of the head that are locked on their own: rounded up to a power of two, 64 at most.
+    pub shards: usize,
+    /// Labels that have a column of their own in blocks.
+    pub promoted_labels: Vec<String>,
+}
+
+impl StoreOptions {
+    pub fn new(dir: impl Into<PathBuf>) -> StoreOptions {
+        let promoted = ["job", "instance", "namespace", "pod", "container", "node", "service", "le", "quantile"];
+        StoreOptions {
+            dir: dir.into(),
+            retention_ms: None,
+            block_ms: 7_200_000,
+            out_of_order_ms: 0,
+            wal_sync: WalSync::Commit,
+            wal_segment_bytes: 64 << 20,
+            shards: 16,
+            promoted_labels: promoted.map(str::to_owned).to_vec(),
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let refuse = |reason: &str| Err(Error::InvalidOptions { reason: reason.to_owned() });
+        if self.block_ms <= 0 {
+            return refuse("block_ms must be positive");
+        }
+        if self.out_of_order_ms < 0 {
+            return refuse("out_of_order_ms must not be negative");
+        }
+        if self.retention_ms.is_some_and(|ms| ms <= 0) {
+            return refuse("retention_ms must be positive");
+        }
+        Ok(())
+    }
+}
