@@ -3,7 +3,6 @@
 pub mod api;
 pub mod build;
 pub mod config;
-pub mod duration;
 pub mod flags;
 pub mod logging;
 pub mod metrics;

@@ -75,7 +75,11 @@ fn line(format: Format, pairs: &[(String, String)]) -> String {
                 let space = if index == 0 { "" } else { " " };
                 let quoted = value.is_empty()
                     || value.chars().any(|c| c.is_whitespace() || c.is_control() || c == '"' || c == '=');
-                let _ = if quoted { write!(text, "{space}{name}={value:?}") } else { write!(text, "{space}{name}={value}") };
+                let _ = if quoted {
+                    write!(text, "{space}{name}={value:?}")
+                } else {
+                    write!(text, "{space}{name}={value}")
+                };
             }
             Format::Json => {
                 let start = if index == 0 { '{' } else { ',' };

@@ -5,3 +5,4 @@
 pub mod config;
 pub mod exposition;
 pub mod relabel;
+pub mod remote_write;

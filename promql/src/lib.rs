@@ -4,11 +4,24 @@
 //! algebra once per query; `exec` holds the operators (DataFusion `ExecutionPlan`s over grid batches); `kernels`
 //! holds arithmetic over slices. This crate does not know where samples are stored, nor HTTP.
 
+pub mod annotations;
 pub mod ast;
 pub mod ast_json;
+pub mod engine;
+pub mod error;
+mod exec;
 pub mod functions;
+mod grid;
 pub mod kernels;
 pub mod parser;
+mod prepare;
 pub mod pretty;
 pub mod printer;
+mod series_table;
 pub mod source;
+
+pub use annotations::Annotations;
+pub use engine::{
+    Engine, EngineOptions, MatrixSeries, Output, QueryLimits, QueryStats, QueryValue, Value, VectorSample,
+};
+pub use error::QueryError;

@@ -182,7 +182,8 @@ mod tests {
 
     #[test]
     fn timestamps_have_no_decimals_or_three() {
-        for (timestamp_ms, expected) in [(0, "0"), (1500, "1.500"), (1_795_248_131_063, "1795248131.063"), (-1, "-0.001")]
+        for (timestamp_ms, expected) in
+            [(0, "0"), (1500, "1.500"), (1_795_248_131_063, "1795248131.063"), (-1, "-0.001")]
         {
             assert_eq!(written(|out| push_timestamp(out, timestamp_ms)), expected);
         }

@@ -4,8 +4,9 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::{Method, header};
 
+use pilaster_ingest::config::PromDuration;
+
 use super::error::ApiError;
-use crate::duration::parse_duration_ms;
 
 /// Earliest and latest times of the API, in milliseconds: they must survive a division into seconds upstream.
 pub const MIN_TIME_MS: i64 = (i64::MIN / 1000 + 62_135_596_801) * 1000;
@@ -168,7 +169,7 @@ pub fn parse_duration(text: &str) -> Result<i64, String> {
             Ok((seconds * 1000.0).round() as i64)
         };
     }
-    parse_duration_ms(text).map_err(|_| format!("cannot parse {text:?} to a valid duration"))
+    PromDuration::parse(text).map(PromDuration::ms).map_err(|_| format!("cannot parse {text:?} to a valid duration"))
 }
 
 #[cfg(test)]
@@ -208,9 +209,6 @@ mod tests {
         assert_eq!(params.time_or("time", 7), Ok(7));
         let refused = |text: &str| Params::of_query(text).limit().unwrap_err().message;
         assert_eq!(refused("limit=-1"), "invalid parameter \"limit\": limit must be non-negative");
-        assert_eq!(
-            refused("limit=x"),
-            "invalid parameter \"limit\": strconv.Atoi: parsing \"x\": invalid syntax"
-        );
+        assert_eq!(refused("limit=x"), "invalid parameter \"limit\": strconv.Atoi: parsing \"x\": invalid syntax");
     }
 }

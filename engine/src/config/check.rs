@@ -2,10 +2,10 @@
 //!
 //! The order and the wording of the messages are those of Prometheus, which reads the file with strict yaml.v2.
 
+use pilaster_ingest::config::yaml::{Node, Scalar, Value};
+use pilaster_ingest::config::{ByteSize, Error, PromDuration};
+
 use super::schema::{Record, Shape};
-use super::tree::{Node, Scalar, Value};
-use crate::duration::parse_duration_ms;
-use crate::flags::parse_bytes;
 
 /// Why a document does not fit.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(super) fn check(record: &'static Record, node: &Node) -> Result<(), Refusal>
 }
 
 fn walk_record(record: &'static Record, node: &Node, problems: &mut Vec<String>) -> Result<(), Refusal> {
-    let Value::Map(entries) = &node.value else {
+    let Value::Mapping(entries) = &node.value else {
         mismatch(node, record.go, problems);
         return Ok(());
     };
@@ -73,19 +73,14 @@ fn walk(shape: &'static Shape, node: &Node, problems: &mut Vec<String>) -> Resul
         Shape::Duration => match node.text() {
             None => mismatch(node, "string", problems),
             Some(text) => {
-                parse_duration_ms(text)
+                PromDuration::parse(text)
                     .map_err(|error| Refusal::Value { line: node.line, reason: error.to_string() })?;
             }
         },
         Shape::Bytes => match node.text() {
             None => mismatch(node, "string", problems),
-            Some(text) if parse_bytes(text).is_some() => {}
             Some(text) => {
-                let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-                return Err(Refusal::Value {
-                    line: node.line,
-                    reason: format!("units: unknown unit {unit} in {text}"),
-                });
+                ByteSize::parse(text).map_err(|error| Refusal::Value { line: node.line, reason: error.to_string() })?;
             }
         },
         Shape::Url => match node.text() {
@@ -99,7 +94,7 @@ fn walk(shape: &'static Shape, node: &Node, problems: &mut Vec<String>) -> Resul
             Some(_) => {}
         },
         Shape::List(item, go) | Shape::FlowList(item, go) => match &node.value {
-            Value::List(items) => {
+            Value::Sequence(items) => {
                 for value in items {
                     walk(item, value, problems)?;
                 }
@@ -107,7 +102,7 @@ fn walk(shape: &'static Shape, node: &Node, problems: &mut Vec<String>) -> Resul
             _ => mismatch(node, go, problems),
         },
         Shape::Map(item, go) => match &node.value {
-            Value::Map(entries) => {
+            Value::Mapping(entries) => {
                 for (_, value) in entries {
                     walk(item, value, problems)?;
                 }
@@ -115,68 +110,17 @@ fn walk(shape: &'static Shape, node: &Node, problems: &mut Vec<String>) -> Resul
             _ => mismatch(node, go, problems),
         },
         Shape::Record(record) => walk_record(record, node, problems)?,
+        Shape::Owned(read) => match read(node) {
+            Ok(()) => {}
+            Err(Error::Type(more)) => problems.extend(more),
+            Err(error) => return Err(Refusal::Value { line: node.line, reason: error.to_string() }),
+        },
     }
     Ok(())
 }
 
 fn mismatch(node: &Node, go: &str, problems: &mut Vec<String>) {
-    problems.push(format!("line {}: cannot unmarshal {} into {go}", node.line, node.describe()));
-}
-
-/// The document as JSON with the types of the schema, for deserialising into the structs of a consumer.
-///
-/// Keys that are null are left out. Call after [`check`].
-pub(super) fn to_json(record: &'static Record, node: &Node) -> serde_json::Value {
-    let mut object = serde_json::Map::new();
-    for (key, value) in node.entries() {
-        let Some(field) = record.fields().find(|field| Some(field.name) == key.text()) else { continue };
-        if !value.is_null() {
-            object.insert(field.name.to_owned(), json(&field.shape, value));
-        }
-    }
-    serde_json::Value::Object(object)
-}
-
-fn json(shape: &'static Shape, node: &Node) -> serde_json::Value {
-    use serde_json::Value as Json;
-    match shape {
-        Shape::Any => untyped(node),
-        Shape::Bool => Json::Bool(node.scalar() == Some(Scalar::Bool(true))),
-        Shape::Int(_) | Shape::Float => match node.scalar() {
-            Some(Scalar::Int(number)) => number.into(),
-            Some(Scalar::Float(number)) if number.fract() == 0.0 && number.abs() < 9e15 => (number as i64).into(),
-            Some(Scalar::Float(number)) => number.into(),
-            _ => Json::Null,
-        },
-        Shape::Text | Shape::Secret | Shape::Duration | Shape::Bytes | Shape::Url => {
-            Json::String(node.text().unwrap_or_default().to_owned())
-        }
-        Shape::List(item, _) | Shape::FlowList(item, _) => {
-            node.items().iter().map(|value| if value.is_null() { Json::Null } else { json(item, value) }).collect()
-        }
-        Shape::Map(item, _) => Json::Object(
-            node.entries()
-                .iter()
-                .map(|(key, value)| (key.text().unwrap_or_default().to_owned(), json(item, value)))
-                .collect(),
-        ),
-        Shape::Record(record) => to_json(record, node),
-    }
-}
-
-fn untyped(node: &Node) -> serde_json::Value {
-    use serde_json::Value as Json;
-    match &node.value {
-        Value::List(items) => items.iter().map(untyped).collect(),
-        Value::Map(entries) => Json::Object(
-            entries.iter().map(|(key, value)| (key.text().unwrap_or_default().to_owned(), untyped(value))).collect(),
-        ),
-        Value::Scalar { text, .. } => match node.scalar() {
-            Some(Scalar::Null) | None => Json::Null,
-            Some(Scalar::Bool(on)) => on.into(),
-            Some(Scalar::Int(number)) => number.into(),
-            Some(Scalar::Float(number)) => number.into(),
-            Some(Scalar::Text(_)) => text.as_str().into(),
-        },
+    if let Error::Type(more) = node.type_error(go) {
+        problems.extend(more);
     }
 }

@@ -1,18 +1,18 @@
 //! prometheus.yml: strict reading with upstream's messages, defaults, and printing of what is in effect.
 //!
-//! `tree` reads YAML with lines, `schema` knows every key, `check` refuses what does not fit, `print` shows the whole.
-//! Scrape configurations are handed to the ingest crate as JSON; it owns their meaning.
+//! YAML and the scrape part belong to the ingest crate. `schema` knows every other key, `check` refuses what does not
+//! fit, `print` shows the whole.
 
 mod check;
 mod print;
 mod schema;
-mod tree;
 
 use std::path::{Path, PathBuf};
 
+use pilaster_ingest::config::yaml::{self, FromYaml, Node};
+use pilaster_ingest::config::{GlobalConfig, PromDuration, ScrapeConfig, check_unique_jobs, join_directory};
+
 use self::check::Refusal;
-use self::tree::{Node, Value};
-use crate::duration::{format_duration, parse_duration_ms};
 
 /// Why a configuration was refused.
 #[derive(Debug, thiserror::Error)]
@@ -28,13 +28,17 @@ pub enum ConfigError {
 /// A configuration in effect.
 #[derive(Debug, Clone)]
 pub struct Config {
-    root: Node,
+    pub global: GlobalConfig,
+    pub scrape_configs: Vec<ScrapeConfig>,
     /// How long to keep samples, where the file says so.
     pub retention_ms: Option<i64>,
     /// How far samples may be out of order.
     pub out_of_order_ms: i64,
     /// What the file asks for and is not built yet: one sentence each.
     pub notices: Vec<String>,
+    root: Node,
+    /// Paths in the file are relative to this.
+    directory: PathBuf,
 }
 
 impl Config {
@@ -52,25 +56,38 @@ impl Config {
     /// See [`ConfigError`].
     pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         let refuse = |reason: String| ConfigError::Refused { path: path.to_owned(), reason };
-        let mut root = match tree::parse(text).map_err(|error| refuse(error.to_string()))? {
-            Some(root) => root,
-            None => Node { line: 1, value: Value::Map(Vec::new()) },
-        };
-        check::check(&schema::ROOT, &root).map_err(|refusal| refuse(reason(refusal)))?;
+        let root = checked(text, path, &schema::ROOT)?;
         let directory = path.parent().unwrap_or(Path::new(""));
-        include_scrape_files(&mut root, directory)?;
+        let mut global = match given(&root, "global") {
+            Some(node) => GlobalConfig::from_yaml(node).map_err(|error| refuse(error.to_string()))?,
+            None => GlobalConfig::default(),
+        };
+        global.set_directory(directory);
+        for value in global.external_labels.values_mut() {
+            *value = expand(value, |name| std::env::var(name).unwrap_or_default());
+        }
         meaning(&root).map_err(refuse)?;
-        resolve_paths(&mut root, directory);
-        fill_scrape_defaults(&mut root);
-        let tsdb = root.get("storage").and_then(|storage| storage.get("tsdb"));
+        let mut scrape_configs = jobs(&root, path, directory, &global)?;
+        for pattern in items(&root, "scrape_config_files").iter().filter_map(Node::text) {
+            for file in glob(&directory.join(pattern)) {
+                let more = checked(&read(&file)?, &file, &schema::SCRAPE_FILE)?;
+                scrape_configs.extend(jobs(&more, &file, file.parent().unwrap_or(Path::new("")), &global)?);
+            }
+        }
+        check_unique_jobs(&scrape_configs).map_err(|error| refuse(error.to_string()))?;
+        let tsdb = given(&root, "storage").and_then(|storage| given(storage, "tsdb"));
         let duration = |node: Option<&Node>, key: &str| {
-            node.and_then(|node| node.get(key)).and_then(Node::text).and_then(|text| parse_duration_ms(text).ok())
+            let text = node.and_then(|node| given(node, key)).and_then(Node::text)?;
+            PromDuration::parse(text).ok().map(PromDuration::ms)
         };
         Ok(Config {
-            retention_ms: duration(tsdb.and_then(|tsdb| tsdb.get("retention")), "time"),
+            retention_ms: duration(tsdb.and_then(|tsdb| given(tsdb, "retention")), "time"),
             out_of_order_ms: duration(tsdb, "out_of_order_time_window").unwrap_or(0),
-            notices: notices(&root),
+            notices: notices(&root, &scrape_configs),
+            global,
+            scrape_configs,
             root,
+            directory: directory.to_owned(),
         })
     }
 
@@ -85,31 +102,35 @@ impl Config {
 
     /// The effective configuration as Prometheus prints it.
     pub fn yaml(&self) -> String {
-        print::print(&schema::ROOT, &self.root)
+        let owned = |key: &str| match key {
+            "global" => Some(self.global.to_yaml()),
+            "scrape_configs" if self.scrape_configs.is_empty() => None,
+            "scrape_configs" => Some(Node::sequence(self.scrape_configs.iter().map(ScrapeConfig::to_yaml))),
+            "rule_files" | "scrape_config_files" => {
+                let paths: Vec<Node> = items(&self.root, key)
+                    .iter()
+                    .map(|node| Node::string(join_directory(&self.directory, node.text().unwrap_or_default())))
+                    .collect();
+                if paths.is_empty() { None } else { Some(Node::sequence(paths)) }
+            }
+            _ => None,
+        };
+        yaml::print(&print::effective(&schema::ROOT, &self.root, &owned))
     }
 
-    /// One scrape configuration as it is in effect; `None` when there is no such job.
-    pub fn scrape_yaml(&self, job: &str) -> Option<String> {
-        let jobs = self.root.get("scrape_configs")?;
-        let node = jobs.items().iter().find(|node| node.get("job_name").and_then(Node::text) == Some(job))?;
-        Some(print::print(&schema::SCRAPE, node))
-    }
-
-    /// `global` and `scrape_configs` with every key typed, for the scraper's own structs.
-    pub fn scrape_json(&self) -> serde_json::Value {
-        let mut whole = check::to_json(&schema::ROOT, &self.root);
-        if let Some(object) = whole.as_object_mut() {
-            object.retain(|key, _| matches!(key.as_str(), "global" | "scrape_configs"));
-        }
-        whole
-    }
-
-    /// `global.external_labels`, with environment variables expanded.
+    /// `global.external_labels`, with environment variables expanded; ascending by name.
     pub fn external_labels(&self) -> Vec<(String, String)> {
-        let labels = self.root.get("global").and_then(|global| global.get("external_labels"));
-        let entries = labels.map_or(&[][..], Node::entries).iter();
-        entries.filter_map(|(name, value)| Some((name.text()?.to_owned(), value.text()?.to_owned()))).collect()
+        self.global.external_labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
     }
+}
+
+/// The value under `key`, unless it is null.
+fn given<'a>(node: &'a Node, key: &str) -> Option<&'a Node> {
+    node.get(key).filter(|value| !value.is_null())
+}
+
+fn items<'a>(node: &'a Node, key: &str) -> &'a [Node] {
+    node.get(key).map_or(&[], Node::items)
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
@@ -123,38 +144,40 @@ fn read(path: &Path) -> Result<String, ConfigError> {
     })
 }
 
-fn reason(refusal: Refusal) -> String {
-    match refusal {
-        Refusal::Keys(problems) => format!("yaml: unmarshal errors:\n  {}", problems.join("\n  ")),
-        Refusal::Value { line, reason } => format!("{reason} (line {line})"),
+/// The document in `text`, all of whose keys and types are right.
+fn checked(text: &str, path: &Path, record: &'static schema::Record) -> Result<Node, ConfigError> {
+    let refuse = |reason: String| ConfigError::Refused { path: path.to_owned(), reason };
+    let mut root = yaml::parse(text).map_err(|error| refuse(error.to_string()))?;
+    if root.is_null() {
+        root = Node::mapping([]);
+    }
+    match check::check(record, &root) {
+        Ok(()) => Ok(root),
+        Err(Refusal::Keys(problems)) => Err(refuse(format!("yaml: unmarshal errors:\n  {}", problems.join("\n  ")))),
+        Err(Refusal::Value { line, reason }) => Err(refuse(with_line(&reason, line))),
     }
 }
 
-/// Appends the scrape configurations of the files that `scrape_config_files` names.
-fn include_scrape_files(root: &mut Node, directory: &Path) -> Result<(), ConfigError> {
-    let patterns: Vec<String> = root
-        .get("scrape_config_files")
-        .map_or(&[][..], Node::items)
-        .iter()
-        .filter_map(|node| node.text().map(str::to_owned))
-        .collect();
-    let mut added = Vec::new();
-    for pattern in patterns {
-        for path in glob(&directory.join(pattern)) {
-            let refuse = |reason: String| ConfigError::Refused { path: path.clone(), reason };
-            let Some(node) = tree::parse(&read(&path)?).map_err(|error| refuse(error.to_string()))? else { continue };
-            check::check(&schema::SCRAPE_FILE, &node).map_err(|refusal| refuse(reason(refusal)))?;
-            added.extend(node.get("scrape_configs").map_or(&[][..], Node::items).iter().cloned());
+/// Says where, unless the reason does.
+fn with_line(reason: &str, line: usize) -> String {
+    if reason.contains("line ") { reason.to_owned() } else { format!("{reason} (line {line})") }
+}
+
+/// The scrape configurations of a document, complete and checked.
+fn jobs(root: &Node, path: &Path, directory: &Path, global: &GlobalConfig) -> Result<Vec<ScrapeConfig>, ConfigError> {
+    let mut jobs = Vec::new();
+    for node in items(root, "scrape_configs") {
+        let refuse = |reason: String| ConfigError::Refused { path: path.to_owned(), reason };
+        if node.is_null() {
+            return Err(refuse("empty or null scrape config section".to_owned()));
         }
+        let at_line = |error: pilaster_ingest::config::Error| refuse(with_line(&error.to_string(), node.line));
+        let mut job = ScrapeConfig::from_yaml(node).map_err(at_line)?;
+        job.validate(global).map_err(at_line)?;
+        job.set_directory(directory);
+        jobs.push(job);
     }
-    if let (false, Value::Map(entries)) = (added.is_empty(), &mut root.value) {
-        match entries.iter_mut().find(|(key, _)| key.text() == Some("scrape_configs")) {
-            Some((_, Node { value: Value::List(items), .. })) => items.extend(added),
-            Some((_, node)) => node.value = Value::List(added),
-            None => entries.push((text_node("scrape_configs"), Node { line: 0, value: Value::List(added) })),
-        }
-    }
-    Ok(())
+    Ok(jobs)
 }
 
 /// Files that match a path whose last element may hold `*` and `?`; ascending.
@@ -185,103 +208,73 @@ fn wildcard(pattern: &[u8], name: &[u8]) -> bool {
     }
 }
 
-/// Refuses what has the right form and makes no sense. What a scrape configuration means is checked by its owner.
+/// Refuses what has the right form and makes no sense; the scrape part has its own checks.
 fn meaning(root: &Node) -> Result<(), String> {
-    let list = |key: &str| root.get(key).map_or(&[][..], Node::items);
-    let global = root.get("global");
-    let global_interval = duration_of(global, "scrape_interval").filter(|ms| *ms > 0).unwrap_or(60_000);
-    if let Some(timeout) = duration_of(global, "scrape_timeout")
-        && timeout > global_interval
-    {
-        return Err("global scrape timeout greater than scrape interval".to_owned());
-    }
-    let mut jobs = Vec::new();
-    for job in list("scrape_configs") {
-        if job.is_null() {
-            return Err("empty or null scrape config section".to_owned());
-        }
-        let name = job.get("job_name").and_then(Node::text).unwrap_or_default();
-        if name.is_empty() {
-            return Err(format!("job_name is empty (line {})", job.line));
-        }
-        if jobs.contains(&name) {
-            return Err(format!("found multiple scrape configs with job name {name:?}"));
-        }
-        jobs.push(name);
-        let interval = duration_of(Some(job), "scrape_interval").filter(|ms| *ms > 0).unwrap_or(global_interval);
-        if duration_of(Some(job), "scrape_timeout").is_some_and(|timeout| timeout > interval) {
-            return Err(format!(
-                "scrape timeout greater than scrape interval for scrape config with job name {name:?}"
-            ));
-        }
-    }
     for key in ["rule_files", "scrape_config_files"] {
-        for node in list(key) {
+        for node in items(root, key) {
             let pattern = node.text().unwrap_or_default();
             let directory = Path::new(pattern).parent().map(|path| path.to_string_lossy().into_owned());
             if directory.is_some_and(|directory| directory.contains('*')) {
                 let noun = if key == "rule_files" { "rule" } else { "scrape config" };
-                return Err(format!("invalid {noun} file path {pattern:?}"));
+                return Err(format!("invalid {noun} file path {pattern:?} (line {})", node.line));
             }
         }
     }
     for key in ["remote_write", "remote_read"] {
         let mut names = Vec::new();
-        for node in list(key) {
+        for node in items(root, key) {
+            let section = key.replace('_', " ");
+            let at = node.line;
             if node.is_null() {
-                return Err(format!("empty or null {} config section", key.replace('_', " ")));
+                return Err(format!("empty or null {section} config section"));
             }
             if node.get("url").and_then(Node::text).unwrap_or_default().is_empty() {
-                return Err(format!("url for {key} is empty"));
+                return Err(format!("url for {key} is empty (line {at})"));
             }
             if let Some(name) = node.get("name").and_then(Node::text) {
                 if names.contains(&name) {
-                    return Err(format!("found multiple {} configs with job name {name:?}", key.replace('_', " ")));
+                    return Err(format!("found multiple {section} configs with job name {name:?} (line {at})"));
                 }
                 names.push(name);
             }
             one_authentication(node)?;
         }
     }
-    if let Some(alerting) = root.get("alerting") {
-        for node in alerting.get("alertmanagers").map_or(&[][..], Node::items) {
-            match node.get("api_version").and_then(Node::text) {
-                None | Some("v2") => {}
-                Some(other) => {
-                    return Err(format!("expected Alertmanager api version to be one of [v2] but got {other}"));
-                }
+    for node in given(root, "alerting").map_or(&[][..], |alerting| items(alerting, "alertmanagers")) {
+        match node.get("api_version").and_then(Node::text) {
+            None | Some("v2") => {}
+            Some(other) => {
+                return Err(format!(
+                    "expected Alertmanager api version to be one of [v2] but got {other} (line {})",
+                    node.line
+                ));
             }
-            one_authentication(node)?;
         }
+        one_authentication(node)?;
     }
-    if let Some(tracing) = root.get("tracing")
-        && tracing.get("endpoint").is_none()
-    {
-        return Err("tracing endpoint must be set".to_owned());
+    match given(root, "tracing") {
+        Some(tracing) if given(tracing, "endpoint").is_none() => Err("tracing endpoint must be set".to_owned()),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn one_authentication(node: &Node) -> Result<(), String> {
-    let given = |keys: &[&str]| keys.iter().filter(|key| node.get(key).is_some()).count();
-    if given(&["bearer_token", "bearer_token_file"]) > 1 {
-        return Err("at most one of bearer_token & bearer_token_file must be configured".to_owned());
+    let count = |keys: &[&str]| keys.iter().filter(|key| given(node, key).is_some()).count();
+    let refuse = |text: &str| Err(format!("{text} (line {})", node.line));
+    if count(&["bearer_token", "bearer_token_file"]) > 1 {
+        return refuse("at most one of bearer_token & bearer_token_file must be configured");
     }
-    if given(&["basic_auth", "oauth2", "bearer_token", "bearer_token_file"]) > 1 {
-        return Err("at most one of basic_auth, oauth2, bearer_token & bearer_token_file must be configured".to_owned());
+    if count(&["basic_auth", "oauth2", "bearer_token", "bearer_token_file"]) > 1 {
+        return refuse("at most one of basic_auth, oauth2, bearer_token & bearer_token_file must be configured");
     }
-    if given(&["authorization", "basic_auth", "oauth2", "bearer_token", "bearer_token_file"]) > 1 {
-        return Err("at most one of basic_auth, oauth2 & authorization must be configured".to_owned());
+    if count(&["authorization", "basic_auth", "oauth2", "bearer_token", "bearer_token_file"]) > 1 {
+        return refuse("at most one of basic_auth, oauth2 & authorization must be configured");
     }
     Ok(())
 }
 
-fn duration_of(node: Option<&Node>, key: &str) -> Option<i64> {
-    node?.get(key).and_then(Node::text).and_then(|text| parse_duration_ms(text).ok())
-}
-
 /// What the file asks for and nothing here does yet.
-fn notices(root: &Node) -> Vec<String> {
+fn notices(root: &Node, jobs: &[ScrapeConfig]) -> Vec<String> {
     let mut notices = Vec::new();
     for (key, what) in [
         ("rule_files", "recording and alerting rules are not built yet: no rule of these files is evaluated"),
@@ -295,160 +288,18 @@ fn notices(root: &Node) -> Vec<String> {
             notices.push(format!("{key}: {what}"));
         }
     }
-    let tsdb = root.get("storage").and_then(|storage| storage.get("tsdb"));
-    let retention = tsdb.and_then(|tsdb| tsdb.get("retention"));
+    let tsdb = given(root, "storage").and_then(|storage| given(storage, "tsdb"));
+    let retention = tsdb.and_then(|tsdb| given(tsdb, "retention"));
     for key in ["size", "percentage"] {
-        if retention.is_some_and(|retention| retention.get(key).is_some()) {
+        if retention.is_some_and(|retention| given(retention, key).is_some()) {
             notices.push(format!("storage.tsdb.retention.{key}: not built yet: only retention by time works"));
         }
     }
-    for job in root.get("scrape_configs").map_or(&[][..], Node::items) {
-        let name = job.get("job_name").and_then(Node::text).unwrap_or_default();
-        for (key, value) in job.entries() {
-            let key = key.text().unwrap_or_default();
-            if key.ends_with("_sd_configs") && key != "file_sd_configs" && !value.items().is_empty() {
-                notices.push(format!("job {name:?}: {key} is not built yet: it finds no target"));
-            }
-        }
-    }
+    notices.extend(jobs.iter().flat_map(ScrapeConfig::notices));
     notices
 }
 
-/// Makes paths absolute where they are relative to the file.
-fn resolve_paths(root: &mut Node, directory: &Path) {
-    let Value::Map(entries) = &mut root.value else { return };
-    for (key, node) in entries {
-        match key.text() {
-            Some("rule_files" | "scrape_config_files") => join_items(node, directory),
-            Some(
-                "scrape_configs" | "alerting" | "alertmanagers" | "remote_write" | "remote_read" | "tls_config"
-                | "basic_auth" | "authorization" | "oauth2" | "tracing" | "file_sd_configs",
-            ) => match &mut node.value {
-                Value::List(items) => items.iter_mut().for_each(|item| resolve_paths(item, directory)),
-                Value::Map(_) => resolve_paths(node, directory),
-                Value::Scalar { .. } => {}
-            },
-            Some("files") => join_items(node, directory),
-            Some(
-                "ca_file"
-                | "cert_file"
-                | "key_file"
-                | "password_file"
-                | "username_file"
-                | "bearer_token_file"
-                | "credentials_file"
-                | "client_secret_file"
-                | "scrape_failure_log_file",
-            ) => join(node, directory),
-            _ => {}
-        }
-    }
-}
-
-fn join_items(node: &mut Node, directory: &Path) {
-    if let Value::List(items) = &mut node.value {
-        items.iter_mut().for_each(|item| join(item, directory));
-    }
-}
-
-fn join(node: &mut Node, directory: &Path) {
-    if let Value::Scalar { text, .. } = &mut node.value
-        && !text.is_empty()
-        && Path::new(text).is_relative()
-    {
-        *text = directory.join(&*text).to_string_lossy().into_owned();
-    }
-}
-
-/// Gives every scrape configuration what it inherits from `global`, and expands external labels.
-fn fill_scrape_defaults(root: &mut Node) {
-    let global = root.get("global").cloned();
-    let interval = duration_of(global.as_ref(), "scrape_interval").filter(|ms| *ms > 0).unwrap_or(60_000);
-    let timeout = duration_of(global.as_ref(), "scrape_timeout").filter(|ms| *ms > 0).unwrap_or(interval.min(10_000));
-    let Value::Map(entries) = &mut root.value else { return };
-    for (key, node) in entries.iter_mut() {
-        match key.text() {
-            Some("global") => {
-                let Value::Map(global) = &mut node.value else { continue };
-                if !global.iter().any(|(key, _)| key.text() == Some("scrape_timeout")) {
-                    global.push((text_node("scrape_timeout"), text_node(&format_duration(timeout))));
-                }
-                for (key, node) in global {
-                    if key.text() == Some("external_labels") {
-                        expand_values(node);
-                    }
-                }
-            }
-            Some("scrape_configs") => {
-                let Value::List(jobs) = &mut node.value else { continue };
-                for job in jobs {
-                    inherit(job, global.as_ref(), interval, timeout);
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-fn inherit(job: &mut Node, global: Option<&Node>, interval: i64, timeout: i64) {
-    let own_interval = duration_of(Some(job), "scrape_interval").filter(|ms| *ms > 0);
-    let own_timeout = duration_of(Some(job), "scrape_timeout").filter(|ms| *ms > 0);
-    let effective = own_interval.unwrap_or(interval);
-    let mut inherited = vec![
-        (text_node("scrape_interval"), text_node(&format_duration(effective))),
-        (text_node("scrape_timeout"), text_node(&format_duration(own_timeout.unwrap_or(timeout.min(effective))))),
-    ];
-    for key in [
-        "scrape_protocols",
-        "body_size_limit",
-        "sample_limit",
-        "target_limit",
-        "label_limit",
-        "label_name_length_limit",
-        "label_value_length_limit",
-        "keep_dropped_targets",
-        "metric_name_validation_scheme",
-        "metric_name_escaping_scheme",
-        "scrape_native_histograms",
-        "convert_classic_histograms_to_nhcb",
-        "always_scrape_classic_histograms",
-        "extra_scrape_metrics",
-        "scrape_failure_log_file",
-    ] {
-        match (job.get(key), global.and_then(|global| global.get(key))) {
-            (None, Some(node)) => inherited.push((text_node(key), node.clone())),
-            (None, None) if key == "scrape_protocols" => {
-                if let Some(node) = default_protocols() {
-                    inherited.push((text_node(key), node));
-                }
-            }
-            _ => {}
-        }
-    }
-    let Value::Map(entries) = &mut job.value else { return };
-    for (key, node) in inherited {
-        entries.retain(|(name, _)| name.text() != key.text());
-        entries.push((key, node));
-    }
-}
-
-fn default_protocols() -> Option<Node> {
-    tree::parse(schema::PROTOCOLS).ok().flatten()
-}
-
 /// Replaces `$NAME` and `${NAME}` by the environment's value, `$$` by a dollar sign.
-fn expand_values(node: &mut Node) {
-    let Value::Map(entries) = &mut node.value else { return };
-    for (_, value) in entries {
-        if let Value::Scalar { text, plain } = &mut value.value
-            && text.contains('$')
-        {
-            *text = expand(text, |name| std::env::var(name).unwrap_or_default());
-            *plain = false;
-        }
-    }
-}
-
 fn expand(text: &str, variable: impl Fn(&str) -> String) -> String {
     let (mut rest, mut expanded) = (text, String::new());
     while let Some((before, after)) = rest.split_once('$') {
@@ -466,10 +317,6 @@ fn expand(text: &str, variable: impl Fn(&str) -> String) -> String {
         }
     }
     expanded + rest
-}
-
-fn text_node(text: &str) -> Node {
-    Node { line: 0, value: Value::Scalar { text: text.to_owned(), plain: true } }
 }
 
 #[cfg(test)]

@@ -1,7 +1,11 @@
 //! What prometheus.yml may hold: every key, its form, its default and the name of its type upstream.
 //!
-//! One table serves three readers: the check for unknown keys and wrong types, the conversion into the structs that the
-//! scraper wants, and the printing of the effective configuration. Fields stand in the order in which Prometheus prints.
+//! One table serves two readers: the check for unknown keys and wrong types, and the printing of the effective
+//! configuration. Fields stand in the order in which Prometheus prints. `global` and `scrape_configs` belong to the ingest
+//! crate, and so does all YAML.
+
+use pilaster_ingest::config::yaml::{FromYaml, Node};
+use pilaster_ingest::config::{Error, GlobalConfig, ScrapeConfig};
 
 /// The form of a value.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +28,8 @@ pub(super) enum Shape {
     FlowList(&'static Shape, &'static str),
     Map(&'static Shape, &'static str),
     Record(&'static Record),
+    /// Read by its owner in the ingest crate, which also prints it.
+    Owned(fn(&Node) -> Result<(), Error>),
 }
 
 /// A map with known keys.
@@ -71,7 +77,6 @@ const HEADERS: Shape = Map(
     }),
     "map[string]config.Header",
 );
-const UINT: Shape = Int("uint");
 const UINT64: Shape = Int("uint64");
 const INT: Shape = Int("int");
 
@@ -187,7 +192,7 @@ const SIGV4: Shape = Shape::Record(&Record {
     ]],
 });
 
-pub(super) const RELABEL: Shape = Shape::Record(&Record {
+const RELABEL: Shape = Shape::Record(&Record {
     go: "relabel.plain",
     groups: &[&[
         field("source_labels", FlowList(&Text, "model.LabelNames")),
@@ -259,76 +264,6 @@ const DISCOVERY: &[Field] = &[
     field("vultr_sd_configs", List(&Any, "[]*vultr.SDConfig")),
     field("static_configs", List(&STATIC, "[]*targetgroup.Group")),
 ];
-
-pub(super) const PROTOCOLS: &str =
-    "[OpenMetricsText1.0.0, OpenMetricsText0.0.1, PrometheusText1.0.0, PrometheusText0.0.4]";
-
-const GLOBAL: Shape = Shape::Record(&Record {
-    go: "config.plain",
-    groups: &[&[
-        with_default("scrape_interval", Duration, "1m"),
-        with_default("scrape_timeout", Duration, "10s"),
-        with_default("scrape_protocols", List(&Text, "[]config.ScrapeProtocol"), PROTOCOLS),
-        with_default("evaluation_interval", Duration, "1m"),
-        field("rule_query_offset", Duration),
-        field("query_log_file", Text),
-        field("scrape_failure_log_file", Text),
-        field("external_labels", TEXT_MAP),
-        field("body_size_limit", Bytes),
-        field("sample_limit", UINT),
-        field("target_limit", UINT),
-        field("label_limit", UINT),
-        field("label_name_length_limit", UINT),
-        field("label_value_length_limit", UINT),
-        field("keep_dropped_targets", UINT),
-        field("metric_name_validation_scheme", Text),
-        field("metric_name_escaping_scheme", Text),
-        field("scrape_native_histograms", Bool),
-        field("convert_classic_histograms_to_nhcb", Bool),
-        field("always_scrape_classic_histograms", Bool),
-        field("extra_scrape_metrics", Bool),
-    ]],
-});
-
-/// A scrape configuration; interval, timeout and limits that are absent come from `global`.
-pub(super) static SCRAPE: Record = Record {
-    go: "config.ScrapeConfig",
-    groups: &[
-        &[
-            field("job_name", Text),
-            field("honor_labels", Bool),
-            with_default("honor_timestamps", Bool, "true"),
-            with_default("track_timestamps_staleness", Bool, "false"),
-            field("params", Map(&TEXTS, "url.Values")),
-            field("scrape_interval", Duration),
-            field("scrape_timeout", Duration),
-            field("scrape_protocols", List(&Text, "[]config.ScrapeProtocol")),
-            field("fallback_scrape_protocol", Text),
-            field("scrape_native_histograms", Bool),
-            field("always_scrape_classic_histograms", Bool),
-            field("convert_classic_histograms_to_nhcb", Bool),
-            field("extra_scrape_metrics", Bool),
-            with_default("metrics_path", Text, "/metrics"),
-            with_default("scheme", Text, "http"),
-            with_default("enable_compression", Bool, "true"),
-            field("body_size_limit", Bytes),
-            field("sample_limit", UINT),
-            field("target_limit", UINT),
-            field("label_limit", UINT),
-            field("label_name_length_limit", UINT),
-            field("label_value_length_limit", UINT),
-            field("native_histogram_bucket_limit", UINT),
-            field("native_histogram_min_bucket_factor", Float),
-            field("keep_dropped_targets", UINT),
-            with_default("metric_name_validation_scheme", Text, "utf8"),
-            with_default("metric_name_escaping_scheme", Text, "allow-utf-8"),
-            field("scrape_failure_log_file", Text),
-        ],
-        HTTP_CLIENT,
-        &[field("relabel_configs", RELABELS), field("metric_relabel_configs", RELABELS)],
-        DISCOVERY,
-    ],
-};
 
 const ALERTING: Shape = Shape::Record(&Record {
     go: "config.plain",
@@ -421,7 +356,7 @@ const REMOTE_READ: Shape = Shape::Record(&Record {
 
 const STORAGE: Shape = Shape::Record(&Record {
     go: "config.StorageConfig",
-    groups: &[&[field("tsdb", TSDB), field("exemplars", EXEMPLARS)]],
+    groups: &[&[with_default("tsdb", TSDB, "{}"), field("exemplars", EXEMPLARS)]],
 });
 const TSDB: Shape = Shape::Record(&Record {
     go: "config.plain",
@@ -429,13 +364,13 @@ const TSDB: Shape = Shape::Record(&Record {
         field("out_of_order_time_window", Duration),
         field("stale_series_compaction_threshold", Float),
         field("chunk_encoding", CHUNKS),
-        field("retention", RETENTION),
+        with_default("retention", RETENTION, "{}"),
     ]],
 });
 const CHUNKS: Shape = Shape::Record(&Record { go: "config.plain", groups: &[&[field("floats", Text)]] });
 const RETENTION: Shape = Shape::Record(&Record {
     go: "config.plain",
-    groups: &[&[field("time", Duration), field("size", Bytes), field("percentage", Float)]],
+    groups: &[&[with_default("time", Duration, "15d"), field("size", Bytes), field("percentage", Float)]],
 });
 const EXEMPLARS: Shape = Shape::Record(&Record {
     go: "config.ExemplarsConfig",
@@ -465,33 +400,33 @@ const OTLP: Shape = Shape::Record(&Record {
         field("keep_identifying_resource_attributes", Bool),
         field("convert_histograms_to_nhcb", Bool),
         field("promote_scope_metadata", Bool),
-        field("label_name_underscore_sanitization", Bool),
-        field("label_name_preserve_multiple_underscores", Bool),
+        with_default("label_name_underscore_sanitization", Bool, "true"),
+        with_default("label_name_preserve_multiple_underscores", Bool, "true"),
     ]],
 });
 const RUNTIME: Shape =
     Shape::Record(&Record { go: "config.RuntimeConfig", groups: &[&[with_default("gogc", INT, "75")]] });
 
+const JOB: Shape = Shape::Owned(|node| ScrapeConfig::from_yaml(node).map(drop));
+
+/// A file named by `scrape_config_files`.
+pub(super) static SCRAPE_FILE: Record =
+    Record { go: "config.ScrapeConfigs", groups: &[&[field("scrape_configs", List(&JOB, "[]*config.ScrapeConfig"))]] };
+
 /// The whole file.
 pub(super) static ROOT: Record = Record {
     go: "config.plain",
     groups: &[&[
-        with_default("global", GLOBAL, "{}"),
-        field("runtime", RUNTIME),
+        field("global", Shape::Owned(|node| GlobalConfig::from_yaml(node).map(drop))),
+        with_default("runtime", RUNTIME, "{}"),
         field("alerting", ALERTING),
         field("rule_files", TEXTS),
         field("scrape_config_files", TEXTS),
-        field("scrape_configs", List(&Shape::Record(&SCRAPE), "[]*config.ScrapeConfig")),
-        field("storage", STORAGE),
+        field("scrape_configs", List(&JOB, "[]*config.ScrapeConfig")),
+        with_default("storage", STORAGE, "{}"),
         field("tracing", TRACING),
         field("remote_write", List(&REMOTE_WRITE, "[]*config.RemoteWriteConfig")),
         field("remote_read", List(&REMOTE_READ, "[]*config.RemoteReadConfig")),
-        field("otlp", OTLP),
+        with_default("otlp", OTLP, "{}"),
     ]],
-};
-
-/// A file named by `scrape_config_files`.
-pub(super) static SCRAPE_FILE: Record = Record {
-    go: "config.ScrapeConfigs",
-    groups: &[&[field("scrape_configs", List(&Shape::Record(&SCRAPE), "[]*config.ScrapeConfig"))]],
 };

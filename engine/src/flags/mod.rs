@@ -7,7 +7,7 @@ mod table;
 
 use std::time::Duration;
 
-use crate::duration::parse_duration_ms;
+use pilaster_ingest::config::{ByteSize, PromDuration};
 
 use self::table::{FLAGS, Flag, Kind};
 
@@ -135,7 +135,7 @@ impl Flags {
 
     /// A duration flag in milliseconds; its form was checked by [`parse`].
     pub fn duration_ms(&self, name: &str) -> i64 {
-        parse_duration_ms(self.get(name)).unwrap_or(0)
+        PromDuration::parse(self.get(name)).map_or(0, PromDuration::ms)
     }
 
     /// A duration flag; its form was checked by [`parse`].
@@ -146,6 +146,11 @@ impl Flags {
     /// A number flag, truncated; its form was checked by [`parse`].
     pub fn count(&self, name: &str) -> usize {
         self.get(name).parse::<f64>().map_or(0, |number| number as usize)
+    }
+
+    /// A size flag in bytes; its form was checked by [`parse`].
+    pub fn bytes(&self, name: &str) -> u64 {
+        ByteSize::parse(self.get(name)).map_or(0, |size| size.0)
     }
 
     /// Names in `--enable-feature`, split at commas.
@@ -196,19 +201,12 @@ fn check(flag: &Flag, value: &str) -> Result<(), FlagError> {
     let refuse = |text: String| Err(FlagError::Value(text));
     match flag.kind {
         Kind::Switch | Kind::Text | Kind::List => Ok(()),
-        Kind::Duration => match parse_duration_ms(value) {
-            Ok(_) => Ok(()),
-            Err(_) if value.is_empty() => refuse("empty duration string".to_owned()),
-            Err(_) => refuse(format!("not a valid duration string: {value:?}")),
-        },
+        Kind::Duration => PromDuration::parse(value).map(drop).or_else(|error| refuse(error.to_string())),
         Kind::Number => match value.parse::<f64>() {
             Ok(number) if number.is_finite() && number >= 0.0 => Ok(()),
             _ => refuse(format!("strconv.ParseFloat: parsing {value:?}: invalid syntax")),
         },
-        Kind::Bytes => match parse_bytes(value) {
-            Some(_) => Ok(()),
-            None => refuse(format!("units: unknown unit in {value}")),
-        },
+        Kind::Bytes => ByteSize::parse(value).map(drop).or_else(|error| refuse(error.to_string())),
         Kind::OneOf(allowed) if allowed.contains(&value) => Ok(()),
         Kind::OneOf(allowed) if flag.name == "log.level" || flag.name == "log.format" => {
             let noun = flag.name.replace('.', " ");
@@ -216,24 +214,6 @@ fn check(flag: &Flag, value: &str) -> Result<(), FlagError> {
         }
         Kind::OneOf(allowed) => refuse(format!("enum value must be one of {}, got '{value}'", allowed.join(","))),
     }
-}
-
-/// Bytes written as Prometheus does: `512MB`, powers of two, a unit is required.
-pub fn parse_bytes(text: &str) -> Option<u64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let number: f64 = text[..digits].parse().ok()?;
-    let shift = match text[digits..].to_ascii_uppercase().as_str() {
-        "B" => 0,
-        "KB" | "KIB" => 10,
-        "MB" | "MIB" => 20,
-        "GB" | "GIB" => 30,
-        "TB" | "TIB" => 40,
-        "PB" | "PIB" => 50,
-        "EB" | "EIB" => 60,
-        "" if number == 0.0 => 0,
-        _ => return None,
-    };
-    Some((number * (1_u64 << shift) as f64) as u64)
 }
 
 /// Edit distance, for "did you mean".
@@ -303,7 +283,7 @@ mod tests {
         let flags =
             served(&["--web.console.templates=x", "--no-storage.tsdb.wal-compression", "--log.level=warn"]).unwrap();
         assert_eq!(flags.without_effect(), ["web.console.templates", "storage.tsdb.wal-compression"]);
-        assert_eq!(parse_bytes("512MB"), Some(512 << 20));
-        assert_eq!(parse_bytes("5X"), None);
+        assert_eq!(flags.bytes("storage.tsdb.wal-segment-size"), 128 << 20);
+        assert!(served(&["--sql.max-memory=5X"]).is_err());
     }
 }

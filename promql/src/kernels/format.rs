@@ -18,14 +18,8 @@ pub fn format_f6(value: f64) -> String {
 }
 
 /// A sample value in a JSON answer: decimal notation, with an exponent below 1e-6 and from 1e21 on.
-///
-/// Source: `MarshalFloat`, Prometheus 3.14 `util/jsonutil/marshal.go`.
 pub fn format_json(value: f64) -> String {
-    if value.is_finite() && value != 0.0 && !(1e-6..1e21).contains(&value.abs()) {
-        pilaster_model::histogram::format_exponent(value)
-    } else {
-        format_float(value)
-    }
+    pilaster_model::histogram::format_json(value)
 }
 
 /// `le` and `quantile` label values as OpenMetrics wants them: `%g`, always with a point or an exponent.

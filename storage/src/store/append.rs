@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use pilaster_model::{Histogram, Labels};
+use pilaster_model::{Histogram, Labels, is_stale};
 
 use super::{Store, Unlogged};
 use crate::head::Limits;
@@ -26,6 +26,7 @@ pub struct Sample {
 pub struct HistogramSample {
     pub series: SeriesRef,
     pub timestamp_ms: i64,
+    /// A staleness marker where its sum is one, as Prometheus marks the end of such series.
     pub histogram: Arc<Histogram>,
     /// When the series began to count, where that is known.
     pub start_ms: Option<i64>,
@@ -100,13 +101,17 @@ impl Store {
                 }
             }
             for (index, sample) in histograms.iter().enumerate() {
+                // A marker is a value wherever it is kept.
+                let is_marker = is_stale(sample.histogram.sum);
                 let logged = WalSample {
                     series: sample.series.0,
                     timestamp_ms: sample.timestamp_ms,
-                    value: 0.0,
+                    value: if is_marker { sample.histogram.sum } else { 0.0 },
                     start_ms: sample.start_ms.unwrap_or(0),
                 };
-                match locked.append(&logged, Some(&sample.histogram), limits, epoch.number) {
+                let histogram = (!is_marker).then_some(&sample.histogram);
+                match locked.append(&logged, histogram, limits, epoch.number) {
+                    Ok(()) if is_marker => taken.push(logged),
                     Ok(()) => taken_histograms.push((logged, sample.histogram.clone())),
                     Err(reason) => refuse(floats.len() + index, reason),
                 }

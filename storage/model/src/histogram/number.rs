@@ -25,6 +25,19 @@ pub fn format_exponent(value: f64) -> String {
     format!("{digits}e{sign}{exponent:0>2}")
 }
 
+/// A number in a JSON answer of the HTTP API: decimal notation, with an exponent below 1e-6 and from 1e21 on.
+///
+/// Source: `MarshalFloat`, Prometheus 3.14 `util/jsonutil`.
+pub fn format_json(value: f64) -> String {
+    if !value.is_finite() {
+        format_g(value)
+    } else if value != 0.0 && !(1e-6..1e21).contains(&value.abs()) {
+        format_exponent(value)
+    } else {
+        format!("{value}")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,123 @@
+//! From plans to values: runs a query's plans and gathers their rows.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use pilaster_model::Labels;
+
+use crate::ast::{ExprKind, ValueType};
+use crate::engine::output::{MatrixSeries, QueryValue, Value, VectorSample};
+use crate::engine::{Execution, samples};
+use crate::error::QueryError;
+use crate::exec::plan::GridStream;
+use crate::grid::{Row, Steps};
+use crate::prepare::node::Node;
+use crate::prepare::{Evaluation, unwrap_parens};
+use crate::series_table::SeriesTable;
+
+impl Execution {
+    pub(super) async fn instant_value(&self, at_ms: i64, evaluation: Evaluation) -> Result<QueryValue, QueryError> {
+        let expr = unwrap_parens(&self.expr);
+        match expr.value_type() {
+            ValueType::Scalar => {
+                let value = self.preparer.scalar(expr, evaluation).await?.at(0);
+                Ok(QueryValue::Scalar { timestamp_ms: at_ms, value })
+            }
+            ValueType::String => match &expr.kind {
+                ExprKind::String(value) => Ok(QueryValue::String { timestamp_ms: at_ms, value: value.clone() }),
+                _ => Err(QueryError::BadData("expected a string".to_owned())),
+            },
+            ValueType::RangeVector => samples::range_vector(&self.preparer, expr, evaluation).await,
+            ValueType::InstantVector => {
+                let node = self.preparer.vector(expr, evaluation).await?;
+                let (mut stream, table) = self.run(node)?;
+                let mut vector = Vec::new();
+                while let Some(batch) = stream.next().await? {
+                    for row in batch.rows() {
+                        let value = match row.histogram(0) {
+                            _ if row.valid[0] => Value::Float(row.values[0]),
+                            Some(histogram) => Value::Histogram(Arc::clone(histogram)),
+                            None => continue,
+                        };
+                        let labels = table.labels[row.series as usize].clone();
+                        vector.push(VectorSample { labels, timestamp_ms: at_ms, value });
+                    }
+                }
+                Ok(QueryValue::Vector(vector))
+            }
+        }
+    }
+
+    /// Evaluates tile by tile.
+    pub(super) async fn range_value(&self, steps: Steps, tile: usize) -> Result<QueryValue, QueryError> {
+        let expr = unwrap_parens(&self.expr);
+        let tile = tile.max(1);
+        let is_range = steps.end_ms() != steps.start_ms;
+        let mut matrix = MatrixBuilder::default();
+        for first in (0..steps.count).step_by(tile) {
+            let count = tile.min(steps.count - first);
+            let part = Steps { start_ms: steps.at(first), count, ..steps };
+            let evaluation = Evaluation { steps: part, is_range };
+            if expr.value_type() == ValueType::Scalar {
+                let scalar = self.preparer.scalar(expr, evaluation).await?;
+                let points = (0..count).map(|step| (part.at(step), scalar.at(step)));
+                matrix.series(&Labels::empty()).points.extend(points);
+                self.preparer.query.hold_samples(count)?;
+                continue;
+            }
+            let node = self.preparer.vector(expr, evaluation).await?;
+            let (mut stream, table) = self.run(node)?;
+            while let Some(batch) = stream.next().await? {
+                for row in batch.rows().filter(Row::has_samples) {
+                    matrix.add(&table.labels[row.series as usize], row, part);
+                }
+            }
+        }
+        Ok(QueryValue::Matrix(matrix.finish()))
+    }
+
+    /// Starts a plan; the table has the labels that leave the query.
+    fn run(&self, node: Node) -> Result<(GridStream, Arc<SeriesTable>), QueryError> {
+        let node = self.preparer.finish_names(node);
+        let table = Arc::clone(&node.table);
+        let plan = node.into_single();
+        let context = Arc::clone(&self.preparer.context);
+        let stream = plan.execute(0, context).map_err(QueryError::from_datafusion)?;
+        Ok((GridStream::new(stream, Arc::clone(&self.preparer.query)), table))
+    }
+}
+
+/// Puts the rows of all tiles together by labels.
+#[derive(Default)]
+pub(super) struct MatrixBuilder {
+    numbers: HashMap<Labels, usize>,
+    series: Vec<MatrixSeries>,
+}
+
+impl MatrixBuilder {
+    fn series(&mut self, labels: &Labels) -> &mut MatrixSeries {
+        let next = self.series.len();
+        let number = *self.numbers.entry(labels.clone()).or_insert(next);
+        if number == next {
+            self.series.push(MatrixSeries { labels: labels.clone(), points: Vec::new(), histograms: Vec::new() });
+        }
+        &mut self.series[number]
+    }
+
+    pub fn add(&mut self, labels: &Labels, row: Row<'_>, steps: Steps) {
+        let series = self.series(labels);
+        let cells = row.values.iter().zip(row.valid).enumerate();
+        series
+            .points
+            .extend(cells.filter(|(_, (_, valid))| **valid).map(|(step, (value, _))| (steps.at(step), *value)));
+        let histograms =
+            row.histograms.iter().map(|(step, histogram)| (steps.at(*step as usize), Arc::clone(histogram)));
+        series.histograms.extend(histograms);
+    }
+
+    /// Ascending by labels.
+    pub fn finish(mut self) -> Vec<MatrixSeries> {
+        self.series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        self.series
+    }
+}

@@ -1,0 +1,281 @@
+//! The engine: text and times in, values and annotations out.
+//!
+//! A range query of more steps than a tile runs as several plans, one per tile, whose results are put together at the
+//! end; so a row is never longer than a tile, and what a plan holds does not grow with the range.
+
+mod assemble;
+mod output;
+mod samples;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use datafusion::execution::TaskContext;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::physical_plan::displayable;
+use datafusion::prelude::SessionConfig;
+
+use crate::ast::{Expr, ExprKind, ValueType};
+use crate::error::QueryError;
+use crate::exec::query_state::QueryState;
+use crate::grid::Steps;
+use crate::parser::{self, ParseOptions};
+use crate::prepare::times::QueryRange;
+use crate::prepare::{Evaluation, PrepareOptions, Preparer, unwrap_parens};
+use crate::source::Source;
+
+pub use output::{MatrixSeries, Output, QueryStats, QueryValue, Value, VectorSample};
+
+/// How queries are answered. The default is a Prometheus server without flags.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// How far an instant selector looks back; its window is left-open.
+    pub lookback_ms: i64,
+    /// Samples that a query may hold at once.
+    pub max_samples: usize,
+    pub timeout: Duration,
+    /// `promql-delayed-name-removal`
+    pub delayed_name_removal: bool,
+    /// `use-start-timestamps`
+    pub start_timestamps: bool,
+    /// `type-and-unit-labels`: what is a counter is read from `__type__`.
+    pub type_and_unit_labels: bool,
+    /// Step of subqueries that name none.
+    pub default_subquery_step_ms: i64,
+    pub parse: ParseOptions,
+    /// Most steps that one plan computes.
+    pub tile: usize,
+    /// Most partitions of a leaf.
+    pub partitions: usize,
+    /// Cells, or samples read, that make another partition worth its overhead.
+    pub partition_cells: usize,
+}
+
+impl Default for EngineOptions {
+    fn default() -> EngineOptions {
+        EngineOptions {
+            lookback_ms: 300_000,
+            max_samples: 50_000_000,
+            timeout: Duration::from_secs(120),
+            delayed_name_removal: false,
+            start_timestamps: false,
+            type_and_unit_labels: false,
+            default_subquery_step_ms: 60_000,
+            parse: ParseOptions::default(),
+            tile: 1024,
+            partitions: std::thread::available_parallelism().map_or(1, usize::from),
+            partition_cells: 1 << 19,
+        }
+    }
+}
+
+/// What one request may ask to differ.
+#[derive(Debug, Clone, Default)]
+pub struct QueryLimits {
+    pub lookback_ms: Option<i64>,
+    /// Only lowers the engine's.
+    pub timeout: Option<Duration>,
+    /// Only lowers the engine's.
+    pub max_samples: Option<usize>,
+}
+
+/// Answers PromQL queries over sources. Cheap to share; has no state between queries.
+#[derive(Debug)]
+pub struct Engine {
+    options: EngineOptions,
+    runtime: Arc<RuntimeEnv>,
+}
+
+/// One running query.
+struct Execution {
+    expr: Expr,
+    text: String,
+    preparer: Preparer,
+    started: Instant,
+}
+
+/// Stops the operators of a query whose future was dropped; they may run on other threads.
+struct CancelOnDrop(Arc<QueryState>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+impl Engine {
+    pub fn new(options: EngineOptions) -> Engine {
+        Engine { options, runtime: Arc::new(RuntimeEnv::default()) }
+    }
+
+    pub fn options(&self) -> &EngineOptions {
+        &self.options
+    }
+
+    /// Evaluates `query` at one time.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub async fn instant(&self, source: Arc<dyn Source>, query: &str, at_ms: i64) -> Result<Output, QueryError> {
+        self.instant_with(source, query, at_ms, &QueryLimits::default()).await
+    }
+
+    /// Like [`Engine::instant`], with limits of the request.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub async fn instant_with(
+        &self,
+        source: Arc<dyn Source>,
+        query: &str,
+        at_ms: i64,
+        limits: &QueryLimits,
+    ) -> Result<Output, QueryError> {
+        let range = QueryRange { start_ms: at_ms, end_ms: at_ms, step_ms: 0 };
+        let execution = self.begin(source, query, range, limits)?;
+        let _guard = CancelOnDrop(Arc::clone(&execution.preparer.query));
+        let evaluation = Evaluation { steps: Steps::instant(at_ms), is_range: false };
+        let value = execution.instant_value(at_ms, evaluation).await?;
+        Ok(execution.finish(value))
+    }
+
+    /// Evaluates `query` at `start_ms`, `start_ms + step_ms`, … up to and including `end_ms`.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub async fn range(
+        &self,
+        source: Arc<dyn Source>,
+        query: &str,
+        start_ms: i64,
+        end_ms: i64,
+        step_ms: i64,
+    ) -> Result<Output, QueryError> {
+        self.range_with(source, query, start_ms, end_ms, step_ms, &QueryLimits::default()).await
+    }
+
+    /// Like [`Engine::range`], with limits of the request.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub async fn range_with(
+        &self,
+        source: Arc<dyn Source>,
+        query: &str,
+        start_ms: i64,
+        end_ms: i64,
+        step_ms: i64,
+        limits: &QueryLimits,
+    ) -> Result<Output, QueryError> {
+        let range = QueryRange { start_ms, end_ms, step_ms };
+        let execution = self.begin(source, query, range, limits)?;
+        let _guard = CancelOnDrop(Arc::clone(&execution.preparer.query));
+        check_range_type(&execution.expr)?;
+        let value = execution.range_value(Steps::range(start_ms, end_ms, step_ms), self.options.tile).await?;
+        Ok(execution.finish(value))
+    }
+
+    /// The plan of `query` as text: of an instant query where `step_ms` is 0, else of a range query's first tile.
+    ///
+    /// Scalars and the inputs of `count_values` and `info` are computed while planning.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub async fn explain(
+        &self,
+        source: Arc<dyn Source>,
+        query: &str,
+        start_ms: i64,
+        end_ms: i64,
+        step_ms: i64,
+    ) -> Result<String, QueryError> {
+        let range = QueryRange { start_ms, end_ms, step_ms };
+        let execution = self.begin(source, query, range, &QueryLimits::default())?;
+        let steps = if step_ms == 0 { Steps::instant(start_ms) } else { Steps::range(start_ms, end_ms, step_ms) };
+        let tile = Steps { count: steps.count.min(self.options.tile.max(1)), ..steps };
+        let evaluation = Evaluation { steps: tile, is_range: steps.count > 1 };
+        let expr = unwrap_parens(&execution.expr);
+        match expr.value_type() {
+            ValueType::Scalar => Ok("scalar, computed while planning\n".to_owned()),
+            ValueType::String => Ok("string\n".to_owned()),
+            ValueType::RangeVector => match &expr.kind {
+                ExprKind::Subquery { expr, .. } => {
+                    let node = execution.preparer.vector_or_scalar(expr, evaluation).await?;
+                    Ok(displayable(node.into_single().as_ref()).indent(false).to_string())
+                }
+                _ => Ok("samples, as stored\n".to_owned()),
+            },
+            ValueType::InstantVector => {
+                let node = execution.preparer.vector(expr, evaluation).await?;
+                let plan = execution.preparer.finish_names(node).into_single();
+                Ok(displayable(plan.as_ref()).indent(false).to_string())
+            }
+        }
+    }
+
+    fn begin(
+        &self,
+        source: Arc<dyn Source>,
+        text: &str,
+        range: QueryRange,
+        limits: &QueryLimits,
+    ) -> Result<Execution, QueryError> {
+        let started = Instant::now();
+        let expr = parser::parse(text, &self.options.parse)?;
+        let timeout = limits.timeout.map_or(self.options.timeout, |timeout| timeout.min(self.options.timeout));
+        let max_samples =
+            limits.max_samples.map_or(self.options.max_samples, |limit| limit.min(self.options.max_samples));
+        let query = Arc::new(QueryState::new(started.checked_add(timeout), max_samples));
+        let options = PrepareOptions {
+            lookback_ms: limits.lookback_ms.unwrap_or(self.options.lookback_ms),
+            delayed_name_removal: self.options.delayed_name_removal,
+            start_timestamps: self.options.start_timestamps,
+            type_labels: self.options.type_and_unit_labels,
+            default_subquery_step_ms: self.options.default_subquery_step_ms,
+            partitions: self.options.partitions,
+            partition_cells: self.options.partition_cells,
+        };
+        let context = Arc::new(self.task_context(Arc::clone(&query)));
+        let preparer = Preparer { source, options, range, query, context };
+        Ok(Execution { expr, text: text.to_owned(), preparer, started })
+    }
+
+    fn task_context(&self, query: Arc<QueryState>) -> TaskContext {
+        TaskContext::new(
+            None,
+            String::new(),
+            SessionConfig::new().with_extension(query),
+            Default::default(),
+            Default::default(),
+            Default::default(),
+            Default::default(),
+            Arc::clone(&self.runtime),
+        )
+    }
+}
+
+impl Execution {
+    fn finish(self, value: QueryValue) -> Output {
+        let query = &self.preparer.query;
+        let stats = QueryStats {
+            samples_read: query.read_samples(),
+            peak_samples: query.peak_samples(),
+            elapsed: self.started.elapsed(),
+        };
+        Output { value, annotations: query.take_notes().render(&self.text), stats }
+    }
+}
+
+/// # Errors
+/// Where the expression has no value per step.
+fn check_range_type(expr: &Expr) -> Result<(), QueryError> {
+    match expr.value_type() {
+        ValueType::Scalar | ValueType::InstantVector => Ok(()),
+        ValueType::RangeVector | ValueType::String => Err(QueryError::BadData(format!(
+            "invalid expression type \"{}\" for range query, must be Scalar or instant Vector",
+            expr.value_type().describe()
+        ))),
+    }
+}

@@ -1,0 +1,140 @@
+//! `sum`, `avg`, `count`, `group`, `min`, `max`, `stddev`, `stdvar`: one accumulator per group over all steps.
+//!
+//! Rows are added in the order of the series, so a group's floating-point sum does not depend on partitions.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::ast::{AggregateOp, Span};
+use crate::error::QueryError;
+use crate::exec::histogram_aggregate::HistogramColumn;
+use crate::exec::plan::{GridOperator, GridStream};
+use crate::exec::query_state::QueryState;
+use crate::grid::{GridBatch, GridBuilder, Row};
+use crate::kernels::{Accumulator, FloatAggregate};
+use crate::series_table::{Groups, SeriesTable};
+
+/// An aggregation without parameter.
+#[derive(Debug)]
+pub(crate) struct Aggregation {
+    op: AggregateOp,
+    float_op: FloatAggregate,
+    groups: Groups,
+    input: Arc<SeriesTable>,
+    width: usize,
+    /// Where the aggregated expression stands.
+    span: Span,
+}
+
+/// The kernel's operator, for the aggregations that have one.
+pub(crate) fn float_aggregate(op: AggregateOp) -> Option<FloatAggregate> {
+    match op {
+        AggregateOp::Sum => Some(FloatAggregate::Sum),
+        AggregateOp::Avg => Some(FloatAggregate::Avg),
+        AggregateOp::Count => Some(FloatAggregate::Count),
+        AggregateOp::Group => Some(FloatAggregate::Group),
+        AggregateOp::Min => Some(FloatAggregate::Min),
+        AggregateOp::Max => Some(FloatAggregate::Max),
+        AggregateOp::Stddev => Some(FloatAggregate::Stddev),
+        AggregateOp::Stdvar => Some(FloatAggregate::Stdvar),
+        AggregateOp::Topk
+        | AggregateOp::Bottomk
+        | AggregateOp::Quantile
+        | AggregateOp::CountValues
+        | AggregateOp::Limitk
+        | AggregateOp::LimitRatio => None,
+    }
+}
+
+/// One group while its rows arrive.
+struct Group {
+    floats: Accumulator,
+    /// Present once a row with histograms came, for `sum` and `avg`.
+    histograms: Option<Box<HistogramColumn>>,
+}
+
+impl Aggregation {
+    pub fn new(
+        op: AggregateOp,
+        float_op: FloatAggregate,
+        groups: Groups,
+        input: Arc<SeriesTable>,
+        width: usize,
+        span: Span,
+    ) -> Aggregation {
+        Aggregation { op, float_op, groups, input, width, span }
+    }
+
+    fn add(&self, group: &mut Group, row: Row<'_>, query: &QueryState) -> Result<(), QueryError> {
+        if row.histograms.is_empty() {
+            group.floats.add(row.values, row.valid);
+            return Ok(());
+        }
+        match self.float_op {
+            FloatAggregate::Count | FloatAggregate::Group => {
+                let mut present = row.valid.to_vec();
+                row.histograms.iter().for_each(|(step, _)| present[*step as usize] = true);
+                group.floats.add(row.values, &present);
+            }
+            FloatAggregate::Sum | FloatAggregate::Avg => {
+                group.floats.add(row.values, row.valid);
+                let column = group.histograms.get_or_insert_with(|| {
+                    Box::new(HistogramColumn::new(self.float_op == FloatAggregate::Avg, self.width))
+                });
+                let name = self.input.metric_name(row.series);
+                column.add(row.histograms, name, self.span, query)?;
+            }
+            FloatAggregate::Min | FloatAggregate::Max | FloatAggregate::Stddev | FloatAggregate::Stdvar => {
+                group.floats.add(row.values, row.valid);
+                query.note(|notes| notes.histogram_ignored_in_aggregation(self.op.name(), self.span));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl GridOperator for Aggregation {
+    fn name(&self) -> &'static str {
+        "AggregateExec"
+    }
+
+    fn arguments(&self) -> String {
+        format!("{}, groups={} of series={}", self.op.name(), self.groups.table.len(), self.input.len())
+    }
+
+    async fn run(&self, mut inputs: Vec<GridStream>, query: &QueryState) -> Result<Vec<GridBatch>, QueryError> {
+        let mut groups: Vec<Option<Group>> = Vec::new();
+        groups.resize_with(self.groups.table.len(), || None);
+        let mut held = 0;
+        for input in &mut inputs {
+            while let Some(batch) = input.next().await? {
+                held += batch.sample_count();
+                for row in batch.rows() {
+                    let group = self.groups.group_of[row.series as usize] as usize;
+                    let group = groups[group].get_or_insert_with(|| Group {
+                        floats: Accumulator::new(self.float_op, self.width),
+                        histograms: None,
+                    });
+                    self.add(group, row, query)?;
+                }
+            }
+        }
+        let mut out = GridBuilder::new(self.width, groups.iter().flatten().count());
+        for (number, group) in groups.into_iter().enumerate() {
+            let Some(group) = group else { continue };
+            let (values, valid) = out.push(number as u32);
+            group.floats.finish(values, valid);
+            if let Some(column) = group.histograms {
+                let histograms = column.finish(valid, self.span, query);
+                out.set_histograms(histograms);
+            }
+            out.drop_empty();
+        }
+        let batch = out.finish();
+        query.hold_samples(batch.sample_count())?;
+        query.release_samples(held);
+        Ok(vec![batch])
+    }
+}

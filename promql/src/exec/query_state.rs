@@ -1,0 +1,125 @@
+//! What all operators of one running query share: limits, notes and the wish to stop.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use datafusion::execution::TaskContext;
+use parking_lot::Mutex;
+use pilaster_model::Labels;
+
+use crate::annotations::Notes;
+use crate::error::QueryError;
+
+/// Travels in the `TaskContext`'s session config, as an extension.
+#[derive(Debug)]
+pub(crate) struct QueryState {
+    /// A monotonic instant, so that operators can stop themselves however busy the runtime is.
+    deadline: Option<Instant>,
+    cancelled: AtomicBool,
+    samples: AtomicUsize,
+    peak: AtomicUsize,
+    read: AtomicUsize,
+    max_samples: usize,
+    notes: Mutex<Notes>,
+    /// Which series an output of a range function came from, where its name was what told it from others. Tiles are
+    /// separate plans, and the same labels from another series in another tile are an error too.
+    claimed: Mutex<HashMap<(usize, Labels), Labels>>,
+}
+
+impl QueryState {
+    pub fn new(deadline: Option<Instant>, max_samples: usize) -> QueryState {
+        QueryState {
+            deadline,
+            cancelled: AtomicBool::new(false),
+            samples: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
+            read: AtomicUsize::new(0),
+            max_samples,
+            notes: Mutex::new(Notes::default()),
+            claimed: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// The state that a task belongs to; one without limits where the plan runs outside of an engine.
+    pub fn of(context: &TaskContext) -> Arc<QueryState> {
+        context
+            .session_config()
+            .get_extension::<QueryState>()
+            .unwrap_or_else(|| Arc::new(QueryState::new(None, usize::MAX)))
+    }
+
+    /// Operators call this between batches.
+    pub fn check(&self) -> Result<(), QueryError> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(QueryError::Canceled("expression evaluation".to_owned()));
+        }
+        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Err(QueryError::Timeout("expression evaluation".to_owned()));
+        }
+        Ok(())
+    }
+
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Counts samples that the query now holds.
+    pub fn hold_samples(&self, count: usize) -> Result<(), QueryError> {
+        let held = self.samples.fetch_add(count, Ordering::Relaxed) + count;
+        self.peak.fetch_max(held, Ordering::Relaxed);
+        if held > self.max_samples {
+            return Err(QueryError::execution(
+                "query processing would load too many samples into memory in query execution",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Most samples held at once so far.
+    pub fn peak_samples(&self) -> usize {
+        self.peak.load(Ordering::Relaxed)
+    }
+
+    /// Counts samples that came from the source.
+    pub fn count_read(&self, count: usize) {
+        self.read.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Samples that came from the source so far.
+    pub fn read_samples(&self) -> usize {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    /// Forgets samples from which a part of the result has been made.
+    pub fn release_samples(&self, count: usize) {
+        self.samples.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// Says that the function at `position` made `labels` from the series `source`.
+    ///
+    /// # Errors
+    /// Where they came from another series before.
+    pub fn claim_labels(&self, position: usize, labels: &Labels, source: &Labels) -> Result<(), QueryError> {
+        let mut claimed = self.claimed.lock();
+        let key = (position, labels.clone());
+        match claimed.get(&key) {
+            Some(known) if known != source => Err(QueryError::same_labelset()),
+            Some(_) => Ok(()),
+            None => {
+                claimed.insert(key, source.clone());
+                Ok(())
+            }
+        }
+    }
+
+    /// Adds notes.
+    pub fn note(&self, add: impl FnOnce(&mut Notes)) {
+        add(&mut self.notes.lock());
+    }
+
+    pub fn take_notes(&self) -> Notes {
+        std::mem::take(&mut self.notes.lock())
+    }
+}

@@ -1,0 +1,197 @@
+//! `topk`, `bottomk`, `limitk`, `limit_ratio` and `quantile`: aggregations that see all samples of a group at a step.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::ast::{AggregateOp, Span};
+use crate::error::QueryError;
+use crate::exec::plan::{GridOperator, GridStream};
+use crate::exec::query_state::QueryState;
+use crate::exec::scalar::Scalar;
+use crate::grid::{Grid, GridBatch, GridBuilder, HistogramCell, Row};
+use crate::kernels::{limit_ratio_keeps, quantile_cells, top_k};
+use crate::series_table::{Groups, SeriesTable};
+
+/// Steps that are turned from rows into columns at once: eight cache lines of each row.
+const BLOCK_STEPS: usize = 64;
+
+/// An aggregation that keeps some of the series of each group at each step.
+#[derive(Debug)]
+pub(crate) struct Rank {
+    pub op: AggregateOp,
+    /// `k`, or the ratio.
+    pub param: Scalar,
+    pub groups: Groups,
+    pub input: Arc<SeriesTable>,
+    pub width: usize,
+    /// Whether the result keeps the order of ranks, as in an instant query.
+    pub ordered: bool,
+    /// Where the aggregation stands.
+    pub span: Span,
+}
+
+impl Rank {
+    fn is_by_value(&self) -> bool {
+        matches!(self.op, AggregateOp::Topk | AggregateOp::Bottomk)
+    }
+
+    /// The rows, by group, in the order of arrival.
+    fn grouped<'a>(&self, grid: &'a Grid) -> Vec<Vec<Row<'a>>> {
+        let mut groups = vec![Vec::new(); self.groups.table.len()];
+        for row in grid.rows() {
+            groups[self.groups.group_of[row.series as usize] as usize].push(row);
+        }
+        groups
+    }
+
+    /// Marks which of a group's rows stay at which steps; with one step also says in which order.
+    fn rank_by_value(&self, rows: &[Row<'_>], keep: &mut [Vec<bool>], order: &mut Vec<u32>) {
+        let largest = self.op == AggregateOp::Topk;
+        let mut columns: Vec<Vec<(u32, f64)>> = vec![Vec::with_capacity(rows.len()); BLOCK_STEPS.min(self.width)];
+        for block in (0..self.width).step_by(BLOCK_STEPS) {
+            let steps = block..(block + BLOCK_STEPS).min(self.width);
+            columns.iter_mut().for_each(Vec::clear);
+            for (index, row) in rows.iter().enumerate() {
+                for step in steps.clone().filter(|step| row.valid[*step]) {
+                    columns[step - block].push((index as u32, row.values[step]));
+                }
+            }
+            for step in steps {
+                let k = as_count(self.param.at(step), rows.len());
+                if k == 0 {
+                    continue;
+                }
+                top_k(k, largest, &columns[step - block], order);
+                order.iter().for_each(|index| keep[*index as usize][step] = true);
+            }
+        }
+    }
+
+    fn limit(&self, rows: &[Row<'_>], keep: &mut [Vec<bool>]) {
+        let mut taken = vec![0_usize; self.width];
+        for (row, keep) in rows.iter().zip(keep) {
+            for step in (0..self.width).filter(|step| row.is_present(*step)) {
+                if taken[step] < as_count(self.param.at(step), usize::MAX) {
+                    taken[step] += 1;
+                    keep[step] = true;
+                }
+            }
+        }
+    }
+
+    fn sample_ratio(&self, rows: &[Row<'_>], keep: &mut [Vec<bool>]) {
+        for (row, keep) in rows.iter().zip(keep) {
+            let labels = &self.input.labels[row.series as usize];
+            for step in (0..self.width).filter(|step| row.is_present(*step)) {
+                let ratio = self.param.at(step);
+                // Kept by sign before clamping: a ratio of zero keeps nothing.
+                keep[step] = ratio != 0.0 && limit_ratio_keeps(ratio.clamp(-1.0, 1.0), labels);
+            }
+        }
+    }
+}
+
+/// `k` as a number of series: below 1 none, and never more than `limit`.
+fn as_count(k: f64, limit: usize) -> usize {
+    if k >= 1.0 { (k as usize).min(limit) } else { 0 }
+}
+
+#[async_trait]
+impl GridOperator for Rank {
+    fn name(&self) -> &'static str {
+        "RankExec"
+    }
+
+    fn arguments(&self) -> String {
+        format!("{}({}), groups={}", self.op.name(), self.param.describe(), self.groups.table.len())
+    }
+
+    async fn run(&self, inputs: Vec<GridStream>, query: &QueryState) -> Result<Vec<GridBatch>, QueryError> {
+        let mut out = GridBuilder::new(self.width, 0);
+        for input in inputs {
+            let grid = input.collect().await?;
+            if self.is_by_value() && self.param.values(self.width).any(|k| k >= 1.0) {
+                if grid.rows().any(|row| !row.histograms.is_empty()) {
+                    query.note(|notes| notes.histogram_ignored_in_aggregation(self.op.name(), self.span));
+                }
+            }
+            for rows in self.grouped(&grid) {
+                query.check()?;
+                let mut keep = vec![vec![false; self.width]; rows.len()];
+                let mut order = Vec::new();
+                match self.op {
+                    AggregateOp::Limitk => self.limit(&rows, &mut keep),
+                    AggregateOp::LimitRatio => self.sample_ratio(&rows, &mut keep),
+                    _ => self.rank_by_value(&rows, &mut keep, &mut order),
+                }
+                if !(self.ordered && self.is_by_value()) {
+                    order = (0..rows.len() as u32).collect();
+                }
+                for index in order {
+                    emit_kept(rows[index as usize], &keep[index as usize], self.is_by_value(), &mut out);
+                }
+            }
+        }
+        Ok(vec![out.finish()])
+    }
+}
+
+/// Appends the cells of `row` at the steps in `keep`.
+fn emit_kept(row: Row<'_>, keep: &[bool], floats_only: bool, out: &mut GridBuilder) {
+    if !keep.contains(&true) {
+        return;
+    }
+    let (values, valid) = out.push(row.series);
+    for step in (0..keep.len()).filter(|step| keep[*step] && row.valid[*step]) {
+        (values[step], valid[step]) = (row.values[step], true);
+    }
+    if !floats_only && !row.histograms.is_empty() {
+        let kept: Vec<HistogramCell> =
+            row.histograms.iter().filter(|(step, _)| keep[*step as usize]).cloned().collect();
+        out.set_histograms(kept);
+    }
+    out.drop_empty();
+}
+
+/// `quantile(φ, v)`
+#[derive(Debug)]
+pub(crate) struct QuantileAggregation {
+    pub quantile: Scalar,
+    pub groups: Groups,
+    pub width: usize,
+    /// Where the aggregated expression stands.
+    pub span: Span,
+}
+
+#[async_trait]
+impl GridOperator for QuantileAggregation {
+    fn name(&self) -> &'static str {
+        "QuantileExec"
+    }
+
+    fn arguments(&self) -> String {
+        format!("{}, groups={}", self.quantile.describe(), self.groups.table.len())
+    }
+
+    async fn run(&self, inputs: Vec<GridStream>, query: &QueryState) -> Result<Vec<GridBatch>, QueryError> {
+        let mut out = GridBuilder::new(self.width, self.groups.table.len());
+        for input in inputs {
+            let grid = input.collect().await?;
+            let mut groups: Vec<Vec<(&[f64], &[bool])>> = vec![Vec::new(); self.groups.table.len()];
+            for row in grid.rows() {
+                if !row.histograms.is_empty() {
+                    query.note(|notes| notes.histogram_ignored_in_aggregation("quantile", self.span));
+                }
+                groups[self.groups.group_of[row.series as usize] as usize].push((row.values, row.valid));
+            }
+            for (number, rows) in groups.iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
+                query.check()?;
+                let (values, valid) = out.push(number as u32);
+                quantile_cells(self.quantile.param(), rows, values, valid);
+                out.drop_empty();
+            }
+        }
+        Ok(vec![out.finish()])
+    }
+}

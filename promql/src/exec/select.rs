@@ -1,0 +1,285 @@
+//! The leaf: reads samples of a selector's series in chunks and turns each series into one row.
+//!
+//! Chunk `k` of the series belongs to partition `k mod partitions`; see [`crate::exec::merge`] for why.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::Result as DataFusionResult;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+use futures::stream;
+use pilaster_model::{Labels, is_stale};
+
+use crate::error::QueryError;
+use crate::exec::plan::{OperatorChain, grid_properties};
+use crate::exec::query_state::QueryState;
+use crate::exec::range_call::{RangeCall, Samples};
+use crate::grid::{self, GridBatch, GridBuilder, HistogramCell};
+use crate::kernels::{RangeGrid, Windows, latest, latest_index, smoothed_instant, without_stale};
+use crate::series_table::SeriesTable;
+use crate::source::{SampleBatch, Selection, SeriesRun};
+
+/// What becomes of one series' samples.
+#[derive(Debug)]
+pub(crate) enum Sampler {
+    Instant(InstantCall),
+    Range(RangeCall),
+}
+
+/// An instant selector.
+#[derive(Debug)]
+pub(crate) struct InstantCall {
+    /// Its width is the lookback.
+    pub grid: RangeGrid,
+    pub value: InstantValue,
+}
+
+/// What an instant selector takes from the newest sample of its window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InstantValue {
+    Sample,
+    /// `timestamp(selector)`, in seconds.
+    Timestamp,
+    /// `start_timestamp(selector)`, in seconds.
+    StartTimestamp,
+    /// `selector smoothed`
+    Smoothed {
+        span: crate::ast::Span,
+    },
+}
+
+impl InstantCall {
+    fn windows(&self, timestamps_ms: &[i64]) -> Windows {
+        match self.value {
+            InstantValue::Smoothed { .. } => Windows::extended(timestamps_ms, &self.grid, 0, self.grid.width_ms),
+            _ => Windows::new(timestamps_ms, &self.grid),
+        }
+    }
+
+    fn apply(
+        &self,
+        series: u32,
+        labels: &Labels,
+        samples: &Samples<'_>,
+        windows: &Windows,
+        out: &mut GridBuilder,
+        query: &QueryState,
+    ) -> Result<(), QueryError> {
+        let Samples { timestamps_ms, values, histograms, starts_ms } = *samples;
+        match self.value {
+            InstantValue::Sample => match histograms {
+                None => {
+                    let (cells, valid) = out.push(series);
+                    latest(values, windows, cells, valid);
+                }
+                Some(histograms) => {
+                    let mut newest = vec![u32::MAX; windows.len()];
+                    latest_index(windows, &mut newest);
+                    let mut found: Vec<HistogramCell> = Vec::new();
+                    let (cells, valid) = out.push(series);
+                    for (step, index) in newest.iter().enumerate().filter(|(_, index)| **index != u32::MAX) {
+                        match &histograms[*index as usize] {
+                            Some(histogram) if !is_stale(histogram.sum) => {
+                                found.push((step as u32, Arc::clone(histogram)));
+                            }
+                            None if !is_stale(values[*index as usize]) => {
+                                (cells[step], valid[step]) = (values[*index as usize], true);
+                            }
+                            Some(_) | None => {}
+                        }
+                    }
+                    out.set_histograms(found);
+                }
+            },
+            InstantValue::Timestamp | InstantValue::StartTimestamp => {
+                let mut newest = vec![u32::MAX; windows.len()];
+                latest_index(windows, &mut newest);
+                let (cells, valid) = out.push(series);
+                for (step, index) in newest.iter().enumerate().filter(|(_, index)| **index != u32::MAX) {
+                    let index = *index as usize;
+                    let stale = match histograms.and_then(|histograms| histograms[index].as_ref()) {
+                        Some(histogram) => is_stale(histogram.sum),
+                        None => is_stale(values[index]),
+                    };
+                    if stale {
+                        continue;
+                    }
+                    let time_ms = match self.value {
+                        InstantValue::StartTimestamp => starts_ms.map_or(0, |starts| starts[index]),
+                        _ => timestamps_ms[index],
+                    };
+                    (cells[step], valid[step]) = (time_ms as f64 / 1000.0, true);
+                }
+            }
+            InstantValue::Smoothed { span } => {
+                if let Some(histograms) = histograms {
+                    return crate::exec::smoothed::smoothed_row(
+                        self.grid, series, labels, samples, histograms, span, out, query,
+                    );
+                }
+                let live = without_stale(timestamps_ms, values);
+                let (timestamps_ms, values) = match &live {
+                    Some((timestamps_ms, values)) => (timestamps_ms.as_slice(), values.as_slice()),
+                    None => (timestamps_ms, values),
+                };
+                let (cells, valid) = out.push(series);
+                smoothed_instant(timestamps_ms, values, &self.grid, self.grid.width_ms, false, cells, valid);
+            }
+        }
+        out.drop_empty();
+        Ok(())
+    }
+}
+
+impl Sampler {
+    fn windows(&self, timestamps_ms: &[i64]) -> Windows {
+        match self {
+            Sampler::Instant(call) => call.windows(timestamps_ms),
+            Sampler::Range(call) => call.windows(timestamps_ms),
+        }
+    }
+
+    /// The rows of a batch of samples. Windows are computed once per timeline.
+    pub fn rows(
+        &self,
+        batch: &SampleBatch,
+        table: &SeriesTable,
+        width: usize,
+        query: &QueryState,
+    ) -> Result<GridBatch, QueryError> {
+        let mut windows: Vec<Option<Windows>> = batch.timelines.iter().map(|_| None).collect();
+        let mut out = GridBuilder::new(width, batch.runs.len());
+        for run in &batch.runs {
+            let SeriesRun { series, timeline, values, histograms, starts_ms } = run;
+            let timestamps_ms = &batch.timelines[*timeline as usize];
+            let windows = windows[*timeline as usize].get_or_insert_with(|| self.windows(timestamps_ms));
+            let samples =
+                Samples { timestamps_ms, values, histograms: histograms.as_deref(), starts_ms: starts_ms.as_deref() };
+            let labels = &table.labels[*series as usize];
+            match self {
+                Sampler::Instant(call) => {
+                    call.apply(*series, labels, &samples, windows, &mut out, query)?;
+                }
+                Sampler::Range(call) => {
+                    call.apply(*series, labels, &samples, windows, &mut out, query)?;
+                }
+            }
+        }
+        Ok(out.finish())
+    }
+}
+
+/// What the partitions of a leaf share.
+#[derive(Debug)]
+pub(crate) struct Select {
+    pub selection: Arc<dyn Selection>,
+    /// One entry per series of the selection, whose names annotations show.
+    pub table: Arc<SeriesTable>,
+    pub sampler: Sampler,
+    /// Steps per row of the sampler.
+    pub width: usize,
+    /// Series that are read at once; does not depend on the number of partitions.
+    pub chunk_series: usize,
+    /// The selector as written, for EXPLAIN.
+    pub text: String,
+}
+
+impl Select {
+    fn read(&self, chunk: usize, operators: &OperatorChain, query: &QueryState) -> Result<GridBatch, QueryError> {
+        query.check()?;
+        let start = chunk * self.chunk_series;
+        let end = (start + self.chunk_series).min(self.selection.labels().len());
+        let samples = self.selection.read(start, end)?;
+        query.count_read(samples.runs.iter().map(|run| run.values.len()).sum());
+        let rows = self.sampler.rows(&samples, &self.table, self.width, query)?;
+        query.hold_samples(rows.sample_count())?;
+        operators.apply(rows, query)
+    }
+
+    fn chunk_count(&self) -> usize {
+        self.selection.labels().len().div_ceil(self.chunk_series)
+    }
+}
+
+/// Reads a selector.
+#[derive(Debug)]
+pub(crate) struct SelectExec {
+    select: Arc<Select>,
+    /// Run on each chunk before it is packed.
+    operators: OperatorChain,
+    partitions: usize,
+    schema: SchemaRef,
+    properties: Arc<PlanProperties>,
+}
+
+impl SelectExec {
+    /// `width` is the width of the rows after `operators`.
+    pub fn new(select: Arc<Select>, operators: OperatorChain, width: usize, partitions: usize) -> SelectExec {
+        let partitions = partitions.min(select.chunk_count()).max(1);
+        let schema = grid::schema(width);
+        let properties = grid_properties(&schema, partitions);
+        SelectExec { select, operators, partitions, schema, properties }
+    }
+}
+
+impl DisplayAs for SelectExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let series = self.select.selection.labels().len();
+        let call = match &self.select.sampler {
+            Sampler::Instant(call) => match call.value {
+                InstantValue::Sample => "last".to_owned(),
+                InstantValue::Timestamp => "timestamp".to_owned(),
+                InstantValue::StartTimestamp => "start_timestamp".to_owned(),
+                InstantValue::Smoothed { .. } => "smoothed".to_owned(),
+            },
+            Sampler::Range(call) => call.describe(),
+        };
+        write!(f, "SelectExec: {}, {call}, series={series}, partitions={}", self.select.text, self.partitions)?;
+        if !self.operators.0.is_empty() {
+            write!(f, ", then {}", self.operators)?;
+        }
+        Ok(())
+    }
+}
+
+impl ExecutionPlan for SelectExec {
+    fn name(&self) -> &str {
+        "SelectExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DataFusionResult<TreeNodeRecursion>,
+    ) -> DataFusionResult<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DataFusionResult<SendableRecordBatchStream> {
+        let query = QueryState::of(&context);
+        let (select, operators) = (Arc::clone(&self.select), self.operators.clone());
+        let schema = Arc::clone(&self.schema);
+        let chunks = (partition..self.select.chunk_count()).step_by(self.partitions);
+        let batches = stream::iter(chunks.map(move |chunk| {
+            let batch = select.read(chunk, &operators, &query)?;
+            Ok(batch.to_record_batch(&schema)?)
+        }));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches)))
+    }
+}

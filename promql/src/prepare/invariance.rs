@@ -1,0 +1,54 @@
+//! Which expressions give the same value at every step, because `@` pins all of their selectors.
+
+use crate::ast::{Expr, ExprKind};
+
+/// Functions whose result depends on the evaluation time even where their arguments do not.
+const TIME_DEPENDENT: [&str; 16] = [
+    "day_of_month",
+    "day_of_week",
+    "day_of_year",
+    "days_in_month",
+    "end",
+    "hour",
+    "minute",
+    "month",
+    "predict_linear",
+    "range",
+    "start",
+    "start_timestamp",
+    "step",
+    "time",
+    "timestamp",
+    "year",
+];
+
+/// The expression without the parentheses around it.
+pub(crate) fn unwrap_parens(mut expr: &Expr) -> &Expr {
+    while let ExprKind::Paren(inner) = &expr.kind {
+        expr = inner;
+    }
+    expr
+}
+
+/// Whether one evaluation serves all steps. Source: `preprocessExprHelper`, Prometheus 3.14 `promql/engine.go`.
+pub(crate) fn is_step_invariant(expr: &Expr) -> bool {
+    match &expr.kind {
+        ExprKind::Number(_) | ExprKind::DurationLiteral(_) | ExprKind::String(_) => true,
+        ExprKind::VectorSelector(selector) | ExprKind::MatrixSelector { selector, .. } => {
+            selector.modifiers.at.is_some()
+        }
+        ExprKind::Subquery { modifiers, .. } => modifiers.at.is_some(),
+        ExprKind::Aggregate(aggregate) => is_step_invariant(&aggregate.expr),
+        ExprKind::Binary(binary) => is_step_invariant(&binary.left) && is_step_invariant(&binary.right),
+        ExprKind::Unary { expr, .. } | ExprKind::Paren(expr) => is_step_invariant(expr),
+        ExprKind::Call { function, args } => match function.name {
+            // Constants of the query, whatever the step.
+            "start" | "end" | "range" | "step" => true,
+            "timestamp" => args.iter().all(|arg| {
+                let arg = unwrap_parens(arg);
+                matches!(arg.kind, ExprKind::VectorSelector(_)) && is_step_invariant(arg)
+            }),
+            name => !TIME_DEPENDENT.contains(&name) && args.iter().all(is_step_invariant),
+        },
+    }
+}

@@ -1,0 +1,231 @@
+//! From an expression to a plan: selectors are resolved and all label algebra is done here, once per query.
+//!
+//! Every vector expression becomes a [`node::Node`]: a series table and the plan that computes its cells. Scalars, and
+//! the few nodes whose labels depend on values (`count_values`, `info`), are computed while preparing, so that what is
+//! left is integer maps and arithmetic over cells.
+
+mod aggregate;
+mod binary;
+mod call;
+mod histogram;
+mod info;
+mod invariance;
+mod labels;
+pub(crate) mod node;
+mod scalar;
+pub(crate) mod times;
+
+use std::sync::Arc;
+
+use datafusion::execution::TaskContext;
+use futures::future::BoxFuture;
+use pilaster_model::TimeRange;
+
+use crate::ast::{Expr, ExprKind, SelectorExtension, VectorSelector};
+use crate::error::QueryError;
+use crate::exec::broadcast::Broadcast;
+use crate::exec::elementwise::Unary;
+use crate::exec::merge_series::{Collision, MergeSeries};
+use crate::exec::plan::GridStream;
+use crate::exec::query_state::QueryState;
+use crate::exec::select::{InstantCall, InstantValue, Sampler, Select};
+use crate::grid::{Grid, Steps};
+use crate::kernels::UnaryFunction;
+use crate::series_table::SeriesTable;
+use crate::source::{Selection, Source};
+
+use invariance::is_step_invariant;
+pub(crate) use invariance::unwrap_parens;
+use node::Node;
+use times::QueryRange;
+
+/// The options that change what a query means or how it runs.
+#[derive(Debug, Clone)]
+pub(crate) struct PrepareOptions {
+    pub lookback_ms: i64,
+    pub delayed_name_removal: bool,
+    pub start_timestamps: bool,
+    pub type_labels: bool,
+    pub default_subquery_step_ms: i64,
+    pub partitions: usize,
+    /// Cells, or samples read, that are worth a partition.
+    pub partition_cells: usize,
+}
+
+/// The steps a node is evaluated at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Evaluation {
+    pub steps: Steps,
+    /// Whether its evaluator covers more than one time; a tile of a range query may be one step and still be a range.
+    pub is_range: bool,
+}
+
+impl Evaluation {
+    fn once(self) -> Evaluation {
+        Evaluation { steps: self.steps.first(), is_range: false }
+    }
+}
+
+/// Prepares the parts of one query.
+#[derive(Debug)]
+pub(crate) struct Preparer {
+    pub source: Arc<dyn Source>,
+    pub options: PrepareOptions,
+    pub range: QueryRange,
+    pub query: Arc<QueryState>,
+    pub context: Arc<TaskContext>,
+}
+
+impl Preparer {
+    /// Prepares an expression whose value is an instant vector.
+    pub fn vector<'a>(&'a self, expr: &'a Expr, evaluation: Evaluation) -> BoxFuture<'a, Result<Node, QueryError>> {
+        Box::pin(async move {
+            self.query.check()?;
+            if evaluation.steps.count == 0 {
+                return Ok(Node::empty(0));
+            }
+            if evaluation.is_range && is_step_invariant(expr) {
+                let node = self.varying(expr, evaluation.once()).await?;
+                let width = evaluation.steps.count;
+                return Ok(node.then_wide(Broadcast { width }, width));
+            }
+            self.varying(expr, evaluation).await
+        })
+    }
+
+    async fn varying(&self, expr: &Expr, evaluation: Evaluation) -> Result<Node, QueryError> {
+        match &expr.kind {
+            ExprKind::Paren(inner) => self.vector(inner, evaluation).await,
+            ExprKind::VectorSelector(selector) => {
+                let value = match selector.extension {
+                    Some(SelectorExtension::Smoothed) => InstantValue::Smoothed { span: expr.span },
+                    Some(SelectorExtension::Anchored) | None => InstantValue::Sample,
+                };
+                self.instant_selector(selector, evaluation, value)
+            }
+            ExprKind::Unary { negative, expr: inner } => {
+                let node = self.vector(inner, evaluation).await?;
+                if !negative {
+                    return Ok(node);
+                }
+                let node = node.then(Unary { function: UnaryFunction::Neg });
+                Ok(self.drop_names(node, Collision::SameStep, expr.span.start))
+            }
+            ExprKind::Call { function, args } => self.call(expr, function, args, evaluation).await,
+            ExprKind::Aggregate(aggregate) => self.aggregate(expr, aggregate, evaluation).await,
+            ExprKind::Binary(binary) => self.binary(expr, binary, evaluation).await,
+            ExprKind::Number(_)
+            | ExprKind::DurationLiteral(_)
+            | ExprKind::String(_)
+            | ExprKind::MatrixSelector { .. }
+            | ExprKind::Subquery { .. } => {
+                let found = expr.value_type().describe();
+                Err(QueryError::BadData(format!("expected an instant vector, got {found}")))
+            }
+        }
+    }
+
+    fn instant_selector(
+        &self,
+        selector: &VectorSelector,
+        evaluation: Evaluation,
+        value: InstantValue,
+    ) -> Result<Node, QueryError> {
+        let lookback_ms = self.options.lookback_ms;
+        let grid = self.range.pin(&selector.modifiers)?.grid(evaluation.steps, lookback_ms);
+        let last_ms = grid.end_ms(grid.steps - 1);
+        let after_ms = if matches!(value, InstantValue::Smoothed { .. }) { lookback_ms } else { 0 };
+        let range = TimeRange::new(grid.start_ms(0).saturating_add(1), last_ms.saturating_add(after_ms));
+        let sampler = Sampler::Instant(InstantCall { grid, value });
+        self.leaf(selector, range, sampler, evaluation)
+    }
+
+    fn select(&self, selector: &VectorSelector, range: TimeRange) -> Result<Arc<dyn Selection>, QueryError> {
+        Ok(self.source.select(&selector.matchers, range)?)
+    }
+
+    fn leaf(
+        &self,
+        selector: &VectorSelector,
+        range: TimeRange,
+        sampler: Sampler,
+        evaluation: Evaluation,
+    ) -> Result<Node, QueryError> {
+        let selection = self.select(selector, range)?;
+        let table = Arc::new(SeriesTable::new(selection.labels().to_vec()));
+        let width = evaluation.steps.count;
+        // A sample per 15 s is what most people scrape; the guess only sizes chunks and partitions.
+        let range_ms = range.max_ms.saturating_sub(range.min_ms).max(0) as usize;
+        let cost = width.max(range_ms / 15_000).max(1);
+        let chunk_series = (256 * 1024 / cost).clamp(8, 1024);
+        let partitions =
+            (table.len() * cost / self.options.partition_cells.max(1)).clamp(1, self.options.partitions.max(1));
+        let text = describe_selector(selector);
+        Ok(Node::leaf(Select { selection, table, sampler, width, chunk_series, text }, partitions))
+    }
+
+    /// Takes names away, at once or at the end of the query, and deals with series that become one.
+    fn drop_names(&self, node: Node, collision: Collision, position: usize) -> Node {
+        let table = node.table.dropping_names(self.options.delayed_name_removal);
+        let before = Arc::clone(&node.table);
+        self.merge_equal(node.with_table(table), &before, collision, position)
+    }
+
+    /// Merges series of equal labels; `before` has labels that still tell them apart.
+    fn merge_equal(&self, node: Node, before: &Arc<SeriesTable>, collision: Collision, position: usize) -> Node {
+        let Some(merged) = node.table.duplicates() else { return node };
+        let (width, after) = (node.width, Arc::clone(&merged.table));
+        let operator =
+            MergeSeries { target: merged.target, collision, before: Arc::clone(before), after, width, position };
+        Node::gather(operator, vec![node], merged.table, width)
+    }
+
+    /// With delayed name removal, the labels as they leave the query.
+    pub fn finish_names(&self, node: Node) -> Node {
+        let table = &node.table;
+        if (0..table.len()).all(|series| !table.drops_name(series)) {
+            return node;
+        }
+        let labels = (0..table.len()).map(|series| table.final_labels(series)).collect();
+        let before = Arc::clone(table);
+        self.merge_equal(node.with_table(Arc::new(SeriesTable::new(labels))), &before, Collision::SameStep, 0)
+    }
+
+    /// The evaluation of a subquery's inner expression, as seen from `evaluation`.
+    pub(crate) fn inner_evaluation(
+        &self,
+        range_ms: i64,
+        step_ms: Option<i64>,
+        pin: times::Pin,
+        evaluation: Evaluation,
+    ) -> Evaluation {
+        let step_ms = step_ms.unwrap_or(self.options.default_subquery_step_ms).max(1);
+        let (first_ms, last_ms) = match pin.at_ms {
+            Some(at_ms) => (at_ms, at_ms),
+            None => (evaluation.steps.start_ms, evaluation.steps.end_ms()),
+        };
+        let after_ms = first_ms.saturating_sub(pin.offset_ms).saturating_sub(range_ms);
+        let end_ms = last_ms.saturating_sub(pin.offset_ms);
+        // The first multiple of the step after the window's open start; division rounds towards zero, as in Go.
+        let mut start_ms = step_ms * (after_ms / step_ms);
+        if start_ms <= after_ms {
+            start_ms = start_ms.saturating_add(step_ms);
+        }
+        let steps = Steps::range(start_ms, end_ms, step_ms);
+        Evaluation { steps, is_range: end_ms != start_ms }
+    }
+
+    /// Computes a node while preparing.
+    pub async fn collect(&self, node: Node) -> Result<Grid, QueryError> {
+        let plan = node.into_single();
+        let stream = plan.execute(0, Arc::clone(&self.context)).map_err(QueryError::from_datafusion)?;
+        GridStream::new(stream, Arc::clone(&self.query)).collect().await
+    }
+}
+
+/// A selector's matchers, for EXPLAIN.
+fn describe_selector(selector: &VectorSelector) -> String {
+    let matchers: Vec<String> =
+        selector.matchers.iter().map(|m| format!("{}{}{:?}", m.name(), m.op().symbol(), m.value())).collect();
+    format!("{{{}}}", matchers.join(", "))
+}

@@ -1,0 +1,239 @@
+//! The label side of a query: which series a plan node puts out, and the integer maps between nodes.
+//!
+//! Everything here runs once per query, before any cell is read. Cells carry only series numbers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use pilaster_model::{Labels, METRIC_NAME};
+
+/// The output series of one plan node: position is the number that cells carry.
+#[derive(Debug, Clone, Default)]
+pub struct SeriesTable {
+    pub labels: Vec<Labels>,
+    /// With delayed name removal: whether the metric's name goes away at the end of the query. Parallel to `labels`, or
+    /// empty where no name goes.
+    drop_name: Vec<bool>,
+}
+
+/// The labels that go away together with a metric's name.
+pub(crate) fn is_metadata_label(name: &str) -> bool {
+    matches!(name, METRIC_NAME | "__type__" | "__unit__")
+}
+
+/// The labels without the metric's name, type and unit.
+pub(crate) fn without_name(labels: &Labels) -> Labels {
+    if labels.iter().any(|(name, _)| is_metadata_label(name)) {
+        labels.filter(|name, _| !is_metadata_label(name))
+    } else {
+        labels.clone()
+    }
+}
+
+impl SeriesTable {
+    pub fn new(labels: Vec<Labels>) -> SeriesTable {
+        SeriesTable { labels, drop_name: Vec::new() }
+    }
+
+    pub(crate) fn with_drop_names(labels: Vec<Labels>, drop_name: Vec<bool>) -> SeriesTable {
+        debug_assert_eq!(labels.len(), drop_name.len());
+        let drop_name = if drop_name.contains(&true) { drop_name } else { Vec::new() };
+        SeriesTable { labels, drop_name }
+    }
+
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    pub(crate) fn drops_name(&self, series: usize) -> bool {
+        self.drop_name.get(series).copied().unwrap_or(false)
+    }
+
+    /// The name for annotations; empty where there is none.
+    pub(crate) fn metric_name(&self, series: u32) -> &str {
+        self.labels[series as usize].metric_name()
+    }
+
+    /// The same series after a function that takes the name away: at once, or marked where removal is delayed.
+    pub(crate) fn dropping_names(self: &Arc<SeriesTable>, delayed: bool) -> Arc<SeriesTable> {
+        if delayed {
+            if !self.drop_name.is_empty() && !self.drop_name.contains(&false) {
+                return Arc::clone(self);
+            }
+            return Arc::new(SeriesTable { labels: self.labels.clone(), drop_name: vec![true; self.len()] });
+        }
+        Arc::new(SeriesTable::new(self.labels.iter().map(without_name).collect()))
+    }
+
+    /// The series of `self`, then those of `other`.
+    pub(crate) fn concat(&self, other: &SeriesTable) -> Arc<SeriesTable> {
+        let labels = self.labels.iter().chain(&other.labels).cloned().collect();
+        let own = (0..self.len()).map(|series| self.drops_name(series));
+        let drop_name = own.chain((0..other.len()).map(|series| other.drops_name(series))).collect();
+        Arc::new(SeriesTable::with_drop_names(labels, drop_name))
+    }
+
+    /// The labels as they leave the query.
+    pub(crate) fn final_labels(&self, series: usize) -> Labels {
+        if self.drops_name(series) { without_name(&self.labels[series]) } else { self.labels[series].clone() }
+    }
+
+    /// A map from series to the first series of equal labels, `None` where all differ.
+    pub(crate) fn duplicates(&self) -> Option<Merged> {
+        let mut seen: HashMap<&Labels, u32> = HashMap::with_capacity(self.len());
+        let mut target = Vec::with_capacity(self.len());
+        let mut keep = Vec::new();
+        for (series, labels) in self.labels.iter().enumerate() {
+            let next = keep.len() as u32;
+            let index = *seen.entry(labels).or_insert(next);
+            if index == next {
+                keep.push(series);
+            }
+            target.push(index);
+        }
+        if keep.len() == self.len() {
+            return None;
+        }
+        let labels = keep.iter().map(|series| self.labels[*series].clone()).collect();
+        let drop_name = keep.iter().map(|series| self.drops_name(*series)).collect();
+        Some(Merged { target, table: Arc::new(SeriesTable::with_drop_names(labels, drop_name)) })
+    }
+}
+
+/// Several series become one where their labels became equal.
+pub(crate) struct Merged {
+    /// New number per old series.
+    pub target: Vec<u32>,
+    pub table: Arc<SeriesTable>,
+}
+
+/// Which labels make two series belong together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Key<'a> {
+    /// `by (names)`, `on (names)`
+    With(&'a [String]),
+    /// `without (names)`, `ignoring (names)`: the metric's name never counts.
+    Without(&'a [String]),
+}
+
+impl Key<'_> {
+    /// Whether a label is part of the key.
+    pub fn holds(&self, name: &str) -> bool {
+        match self {
+            Key::With(names) => names.iter().any(|candidate| candidate == name),
+            Key::Without(names) => name != METRIC_NAME && !names.iter().any(|candidate| candidate == name),
+        }
+    }
+
+    pub fn labels(&self, labels: &Labels) -> Labels {
+        labels.filter(|name, _| self.holds(name))
+    }
+}
+
+/// Numbers label sets by key: equal keys get equal numbers, from 0 in order of first appearance.
+#[derive(Debug, Default)]
+pub(crate) struct KeyNumbers {
+    numbers: HashMap<Box<[u8]>, u32>,
+    buffer: Vec<u8>,
+}
+
+impl KeyNumbers {
+    pub fn number(&mut self, key: Key<'_>, labels: &Labels) -> u32 {
+        self.buffer.clear();
+        for (name, value) in labels.iter().filter(|(name, _)| key.holds(name)) {
+            for text in [name, value] {
+                self.buffer.extend_from_slice(&(text.len() as u32).to_le_bytes());
+                self.buffer.extend_from_slice(text.as_bytes());
+            }
+        }
+        if let Some(number) = self.numbers.get(self.buffer.as_slice()) {
+            return *number;
+        }
+        let number = self.numbers.len() as u32;
+        self.numbers.insert(self.buffer.as_slice().into(), number);
+        number
+    }
+
+    pub fn len(&self) -> usize {
+        self.numbers.len()
+    }
+}
+
+/// Series grouped for an aggregation.
+#[derive(Debug)]
+pub(crate) struct Groups {
+    /// Group per input series.
+    pub group_of: Vec<u32>,
+    pub table: Arc<SeriesTable>,
+}
+
+impl Groups {
+    /// Groups `table` by `labels`, or by all others.
+    pub fn new(table: &SeriesTable, without: bool, labels: &[String]) -> Groups {
+        let key = if without { Key::Without(labels) } else { Key::With(labels) };
+        let mut groups: Vec<Labels> = Vec::new();
+        let mut drop_name: Vec<bool> = Vec::new();
+        let mut group_of = Vec::with_capacity(table.len());
+        if !without && labels.is_empty() {
+            // One group of everything: no hashing.
+            group_of.resize(table.len(), 0);
+            if !table.is_empty() {
+                groups.push(Labels::empty());
+                drop_name.push(false);
+            }
+        } else {
+            let mut numbers = KeyNumbers::default();
+            for (series, labels) in table.labels.iter().enumerate() {
+                let group = numbers.number(key, labels);
+                if group as usize == groups.len() {
+                    groups.push(key.labels(labels));
+                    drop_name.push(false);
+                }
+                drop_name[group as usize] |= table.drops_name(series);
+                group_of.push(group);
+            }
+        }
+        Groups { group_of, table: Arc::new(SeriesTable::with_drop_names(groups, drop_name)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(sets: &[&[(&str, &str)]]) -> SeriesTable {
+        SeriesTable::new(sets.iter().map(|pairs| Labels::from_pairs(pairs.iter().copied())).collect())
+    }
+
+    #[test]
+    fn groups_follow_first_appearance() {
+        let input = table(&[
+            &[("__name__", "x"), ("job", "b"), ("i", "1")],
+            &[("__name__", "x"), ("job", "a"), ("i", "1")],
+            &[("__name__", "y"), ("job", "b"), ("i", "2")],
+        ]);
+        let groups = Groups::new(&input, false, &["job".to_owned()]);
+        assert_eq!(groups.group_of, [0, 1, 0]);
+        assert_eq!(groups.table.labels[0].to_string(), r#"{job="b"}"#);
+        let groups = Groups::new(&input, true, &["i".to_owned()]);
+        assert_eq!(groups.group_of, [0, 1, 0]);
+        assert_eq!(groups.table.labels[1].to_string(), r#"{job="a"}"#);
+        assert_eq!(Groups::new(&input, false, &[]).table.len(), 1);
+    }
+
+    #[test]
+    fn dropped_names_make_duplicates() {
+        let input = Arc::new(table(&[&[("__name__", "x"), ("a", "1")], &[("__name__", "y"), ("a", "1")]]));
+        assert!(input.duplicates().is_none());
+        let dropped = input.dropping_names(false);
+        let merged = dropped.duplicates().expect("labels became equal");
+        assert_eq!(merged.target, [0, 0]);
+        let delayed = input.dropping_names(true);
+        assert!(delayed.duplicates().is_none());
+        assert_eq!(delayed.final_labels(1).to_string(), r#"{a="1"}"#);
+    }
+}
