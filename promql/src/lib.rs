@@ -4,6 +4,7 @@
 //! algebra once per query; `exec` holds the operators (DataFusion `ExecutionPlan`s over grid batches); `kernels`
 //! holds arithmetic over slices. This crate does not know where samples are stored, nor HTTP.
 
+pub mod promqltest;
 pub mod annotations;
 pub mod ast;
 pub mod ast_json;

@@ -25,6 +25,8 @@ pub struct Manifest {
     /// Samples before it that the log has under a sequence below `flushed_sequence` are in blocks.
     pub closed_before_ms: i64,
     pub flushed_sequence: u64,
+    /// Below it the log has nothing that is not in blocks: what is missing there was removed.
+    pub log_from_sequence: u64,
     /// Oldest first: of two samples at one time the one in the earlier block counts.
     pub blocks: Vec<BlockMeta>,
 }
@@ -36,7 +38,13 @@ struct Checksum {
 
 impl Default for Manifest {
     fn default() -> Manifest {
-        Manifest { version: VERSION, closed_before_ms: i64::MIN, flushed_sequence: 0, blocks: Vec::new() }
+        Manifest {
+            version: VERSION,
+            closed_before_ms: i64::MIN,
+            flushed_sequence: 0,
+            log_from_sequence: 0,
+            blocks: Vec::new(),
+        }
     }
 }
 

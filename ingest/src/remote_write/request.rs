@@ -185,7 +185,7 @@ fn decode_series_v2<'a>(
             _ => {}
         }
     }
-    if references.len() % 2 != 0 {
+    if !references.len().is_multiple_of(2) {
         return Err(DecodeError::OddLabelRefs);
     }
     let labels_start = request.labels.len();

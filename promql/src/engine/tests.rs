@@ -1,1 +1,274 @@
+//! Queries over samples in memory: what the scripts do not say, and that partitions and tiles change nothing.
 
+use std::sync::Arc;
+
+use pilaster_model::{Labels, Matcher, TimeRange, stale_nan};
+
+use super::*;
+use crate::source::{SampleBatch, Selection, SeriesRun, SourceError};
+
+#[derive(Debug, Clone)]
+struct Stored {
+    labels: Labels,
+    samples: Vec<(i64, f64)>,
+}
+
+/// Series in memory, ascending by labels.
+#[derive(Debug)]
+struct Memory(Arc<Vec<Stored>>);
+
+#[derive(Debug)]
+struct Selected {
+    labels: Vec<Labels>,
+    series: Vec<Stored>,
+    range: TimeRange,
+}
+
+impl Source for Memory {
+    fn select(&self, matchers: &[Matcher], range: TimeRange) -> Result<Arc<dyn Selection>, SourceError> {
+        let chosen = |stored: &&Stored| matchers.iter().all(|matcher| matcher.matches_labels(&stored.labels));
+        let series: Vec<Stored> = self.0.iter().filter(chosen).cloned().collect();
+        let labels = series.iter().map(|stored| stored.labels.clone()).collect();
+        Ok(Arc::new(Selected { labels, series, range }))
+    }
+
+    fn label_names(&self, _: &[Matcher], _: TimeRange) -> Result<Vec<String>, SourceError> {
+        Ok(Vec::new())
+    }
+
+    fn label_values(&self, _: &str, _: &[Matcher], _: TimeRange) -> Result<Vec<String>, SourceError> {
+        Ok(Vec::new())
+    }
+}
+
+impl Selection for Selected {
+    fn labels(&self) -> &[Labels] {
+        &self.labels
+    }
+
+    fn read(&self, start: usize, end: usize) -> Result<SampleBatch, SourceError> {
+        let mut batch = SampleBatch::default();
+        for (series, stored) in self.series.iter().enumerate().take(end).skip(start) {
+            let inside: Vec<(i64, f64)> =
+                stored.samples.iter().copied().filter(|(t, _)| self.range.contains(*t)).collect();
+            if inside.is_empty() {
+                continue;
+            }
+            batch.runs.push(SeriesRun {
+                series: series as u32,
+                timeline: batch.timelines.len() as u32,
+                values: inside.iter().map(|(_, value)| *value).collect::<Vec<f64>>().into(),
+                histograms: None,
+                starts_ms: None,
+            });
+            batch.timelines.push(inside.iter().map(|(t, _)| *t).collect());
+        }
+        Ok(batch)
+    }
+}
+
+const MINUTE: i64 = 60_000;
+
+/// Awkward numbers in many series: sums depend on the order in which they are added.
+fn requests() -> Arc<dyn Source> {
+    let mut state = 7_u64;
+    let mut random = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 11) as f64 / (1_u64 << 53) as f64
+    };
+    let mut all = Vec::new();
+    for name in ["errors_total", "requests_total"] {
+        for instance in 0..60 {
+            for le in ["0.1", "0.5", "1", "+Inf"] {
+                let instance_text = format!("host-{instance}");
+                let labels = Labels::from_pairs([
+                    ("__name__", name),
+                    ("instance", instance_text.as_str()),
+                    ("job", if instance % 3 == 0 { "api" } else { "web" }),
+                    ("le", le),
+                ]);
+                let mut total = 0.0;
+                let mut samples = Vec::new();
+                for step in 0..180_i64 {
+                    total += random() * 1e3 / 7.0;
+                    if random() < 0.02 {
+                        total = 0.0;
+                    }
+                    match random() {
+                        x if x < 0.03 => {}
+                        x if x < 0.04 => samples.push((step * 20_000 + instance, stale_nan())),
+                        _ => samples.push((step * 20_000 + instance, total)),
+                    }
+                }
+                all.push(Stored { labels, samples });
+            }
+        }
+    }
+    all.sort_by(|a, b| a.labels.cmp(&b.labels));
+    Arc::new(Memory(Arc::new(all)))
+}
+
+fn engine(partitions: usize, tile: usize) -> Engine {
+    let parse = ParseOptions::all();
+    Engine::new(EngineOptions { partitions, tile, partition_cells: 1, parse, ..EngineOptions::default() })
+}
+
+/// All numbers of an answer, as bits, with their labels.
+fn fingerprint(output: &Output) -> Vec<(String, Vec<(i64, u64)>)> {
+    match &output.value {
+        QueryValue::Matrix(series) => series
+            .iter()
+            .map(|series| (series.labels.to_string(), series.points.iter().map(|(t, v)| (*t, v.to_bits())).collect()))
+            .collect(),
+        QueryValue::Vector(samples) => samples
+            .iter()
+            .map(|sample| match &sample.value {
+                Value::Float(value) => (sample.labels.to_string(), vec![(sample.timestamp_ms, value.to_bits())]),
+                Value::Histogram(histogram) => (format!("{:?}", histogram), Vec::new()),
+            })
+            .collect(),
+        QueryValue::Scalar { timestamp_ms, value } => {
+            vec![("scalar".to_owned(), vec![(*timestamp_ms, value.to_bits())])]
+        }
+        QueryValue::String { value, .. } => vec![(value.clone(), Vec::new())],
+    }
+}
+
+const QUERIES: &[&str] = &[
+    "requests_total",
+    "sum(rate(requests_total[2m]))",
+    "avg by (job) (rate(requests_total[1m]))",
+    "stddev without (instance) (requests_total)",
+    "quantile by (le) (0.9, increase(requests_total[3m]))",
+    "topk(3, sum by (instance) (rate(requests_total[2m])))",
+    "bottomk by (job) (2, requests_total)",
+    "limit_ratio(0.3, requests_total)",
+    "errors_total / requests_total",
+    "errors_total / on (instance, le) group_left () requests_total > bool 0.5",
+    "sum by (instance) (errors_total) / ignoring (le, job) group_right () requests_total",
+    "errors_total or requests_total",
+    "errors_total and on (job) requests_total{job=\"api\"} > 1000",
+    "errors_total unless on (instance) requests_total{job=\"api\"}",
+    "histogram_quantile(0.9, sum by (le, job) (rate(requests_total[5m])))",
+    "histogram_fraction(0, 0.5, requests_total)",
+    "max_over_time(rate(requests_total[1m])[5m:30s])",
+    "avg_over_time(requests_total[4m]) - avg_over_time(requests_total[4m] offset 1m)",
+    "sum(requests_total @ end()) - sum(requests_total)",
+    "count_values by (job) (\"v\", round(requests_total, 500))",
+    "label_replace(requests_total, \"host\", \"$1\", \"instance\", \"host-(.*)\")",
+    "absent(nothing{a=\"b\"}) * scalar(sum(requests_total))",
+    "predict_linear(requests_total[5m], 600) + deriv(requests_total[5m])",
+    "quantile_over_time(0.5, requests_total[3m]) * mad_over_time(requests_total[3m])",
+    "-abs(ln(requests_total)) ^ 2 % 7",
+    "clamp(requests_total, 10, 100) == bool clamp_max(errors_total, 50)",
+    "time() - timestamp(requests_total)",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn partitions_and_tiles_change_no_bit() {
+    let source = requests();
+    for query in QUERIES {
+        let mut expected = None;
+        for (partitions, tile) in [(1, 1024), (2, 1024), (4, 1024), (1, 64), (4, 64), (4, 7)] {
+            let engine = engine(partitions, tile);
+            let range = engine.range(Arc::clone(&source), query, 3 * MINUTE, 55 * MINUTE, 17_000).await;
+            let instant = engine.instant(Arc::clone(&source), query, 31 * MINUTE).await;
+            let (range, instant) = (range.expect(query), instant.expect(query));
+            let found = (fingerprint(&range), fingerprint(&instant), range.annotations);
+            assert!(!found.0.is_empty(), "{query}");
+            match &expected {
+                None => expected = Some(found),
+                Some(expected) => assert!(*expected == found, "{query} with {partitions} partitions, tile {tile}"),
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tile_of_one_step_is_the_instant_query() {
+    let source = requests();
+    let engine = engine(1, 1024);
+    for query in QUERIES.iter().filter(|query| !query.contains("topk") && !query.contains("bottomk")) {
+        let at_ms = 20 * MINUTE;
+        let range = engine.range(Arc::clone(&source), query, at_ms, at_ms, 1000).await.expect(query);
+        let instant = engine.instant(Arc::clone(&source), query, at_ms).await.expect(query);
+        let mut instant = fingerprint(&instant);
+        instant.sort();
+        let mut range = fingerprint(&range);
+        range.sort();
+        assert_eq!(range, instant, "{query}");
+    }
+}
+
+async fn error(query: &str) -> String {
+    match engine(1, 1024).range(requests(), query, 0, 30 * MINUTE, MINUTE).await {
+        Ok(output) => format!("{:?}", output.value),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[tokio::test]
+async fn errors_read_as_in_prometheus() {
+    assert_eq!(
+        error("{__name__=~\"errors_total|requests_total\"} * 2").await,
+        "vector cannot contain metrics with the same labelset"
+    );
+    assert_eq!(
+        error("rate({__name__=~\"errors_total|requests_total\"}[5m])").await,
+        "vector cannot contain metrics with the same labelset"
+    );
+    let text =
+        error("sum by (job) (errors_total) * on (job) requests_total{instance=~\"host-1|host-2\", le=\"1\"}").await;
+    assert_eq!(
+        text,
+        "found duplicate series for the match group {job=\"web\"} on the right hand-side of the operation: \
+         [{__name__=\"requests_total\", instance=\"host-1\", job=\"web\", le=\"1\"}, \
+         {__name__=\"requests_total\", instance=\"host-2\", job=\"web\", le=\"1\"}];\
+         many-to-many matching not allowed: matching labels must be unique on one side"
+    );
+    assert_eq!(
+        error("requests_total * on (job) sum by (job) (errors_total)").await,
+        "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
+    );
+    assert_eq!(error("topk(NaN, requests_total)").await, "Parameter value is NaN");
+    assert_eq!(
+        error("double_exponential_smoothing(requests_total[5m], 2, 0.5)").await,
+        "invalid smoothing factor. Expected: 0 < sf < 1, got: 2.000000"
+    );
+    assert_eq!(
+        error("requests_total[5m]").await,
+        "invalid expression type \"range vector\" for range query, must be Scalar or instant Vector"
+    );
+}
+
+#[tokio::test]
+async fn limits_stop_a_query() {
+    let small = Engine::new(EngineOptions { max_samples: 100, ..EngineOptions::default() });
+    let error = small.range(requests(), "requests_total", 0, 30 * MINUTE, MINUTE).await.expect_err("too many");
+    assert_eq!(error.to_string(), "query processing would load too many samples into memory in query execution");
+    let late = Engine::new(EngineOptions { timeout: Duration::ZERO, ..EngineOptions::default() });
+    let error = late.instant(requests(), "requests_total", MINUTE).await.expect_err("too late");
+    assert_eq!(error.to_string(), "query timed out in expression evaluation");
+}
+
+#[tokio::test]
+async fn annotations_have_positions() {
+    let output = engine(1, 1024).instant(requests(), "quantile(2, requests_total)\n + 0", MINUTE).await.expect("query");
+    assert_eq!(output.annotations.warnings, ["PromQL warning: quantile value should be between 0 and 1, got 2 (1:10)"]);
+    let query = "sum(rate(label_replace(requests_total, \"__name__\", \"x\", \"\", \"\")[5m:20s]))";
+    let output = engine(1, 1024).instant(requests(), query, 10 * MINUTE).await.expect("query");
+    assert_eq!(
+        output.annotations.infos,
+        ["PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"x\" (1:10)"]
+    );
+}
+
+#[tokio::test]
+async fn explain_shows_the_plan() {
+    let text = engine(4, 1024)
+        .explain(requests(), "sum by (job) (rate(requests_total[5m])) > 0.5", 0, 30 * MINUTE, MINUTE)
+        .await
+        .expect("query");
+    let names: Vec<&str> = text.lines().map(|line| line.trim().split(':').next().unwrap_or("")).collect();
+    assert_eq!(names, ["VectorScalarExec", "AggregateExec", "SeriesMergeExec", "SelectExec"], "{text}");
+}

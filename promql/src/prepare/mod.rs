@@ -157,7 +157,7 @@ impl Preparer {
         // A sample per 15 s is what most people scrape; the guess only sizes chunks and partitions.
         let range_ms = range.max_ms.saturating_sub(range.min_ms).max(0) as usize;
         let cost = width.max(range_ms / 15_000).max(1);
-        let chunk_series = (256 * 1024 / cost).clamp(8, 1024);
+        let chunk_series = (self.options.partition_cells / 2 / cost).clamp(8, 1024);
         let partitions =
             (table.len() * cost / self.options.partition_cells.max(1)).clamp(1, self.options.partitions.max(1));
         let text = describe_selector(selector);

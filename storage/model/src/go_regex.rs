@@ -7,12 +7,12 @@
 use regex::Regex;
 use regex_syntax::hir::{Hir, HirKind};
 
-/// The pattern cannot be compiled; the text names the reason and the pattern.
+/// The pattern cannot be compiled; the text is Go's: the reason and the part of the pattern that it is about.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("error parsing regexp: {reason}: `{pattern}`")]
+#[error("error parsing regexp: {reason}: `{part}`")]
 pub struct RegexError {
     pub reason: String,
-    pub pattern: String,
+    pub part: String,
 }
 
 /// Go's limit on a counted repetition.
@@ -63,32 +63,85 @@ impl GoRegex {
 }
 
 fn compile(rust: &str, pattern: &str) -> Result<Regex, RegexError> {
-    regex::RegexBuilder::new(rust).octal(true).size_limit(8 << 20).build().map_err(|error| {
-        let reason = match error {
-            regex::Error::CompiledTooBig(_) => "expression too large".to_owned(),
-            other => {
-                other.to_string().lines().last().unwrap_or("invalid").trim().trim_start_matches("error: ").to_owned()
-            }
-        };
-        RegexError { reason, pattern: pattern.to_owned() }
+    regex::RegexBuilder::new(rust).octal(true).size_limit(8 << 20).build().map_err(|error| match error {
+        regex::Error::CompiledTooBig(_) => fail("expression too large", pattern),
+        _ => explain(pattern),
     })
+}
+
+fn fail(reason: &str, part: impl Into<String>) -> RegexError {
+    RegexError { reason: reason.to_owned(), part: part.into() }
+}
+
+/// Go's words for what is wrong with `pattern`, which does not compile.
+fn explain(pattern: &str) -> RegexError {
+    use regex_syntax::ast::ErrorKind as Kind;
+    let translated = match translate(pattern) {
+        Ok(translated) => translated,
+        Err(error) => return error,
+    };
+    let Err(error) = regex_syntax::ast::parse::ParserBuilder::new().octal(true).build().parse(&translated) else {
+        // What parses and still does not compile names a class that is not known.
+        let from = translated.rfind(r"\p").or(translated.rfind(r"\P")).unwrap_or(0);
+        let length = translated[from..].find('}').map_or(3, |end| end + 1);
+        return fail("invalid character class range", translated[from..].chars().take(length).collect::<String>());
+    };
+    let (start, end) = (error.span().start.offset, error.span().end.offset);
+    let part = &translated[start..end];
+    match error.kind() {
+        Kind::GroupUnclosed
+            if translated[start..].starts_with("(?") && !translated[start..].contains([')', ':', '>']) =>
+        {
+            fail("invalid or unsupported Perl syntax", &translated[start..])
+        }
+        Kind::GroupUnclosed => fail("missing closing )", pattern),
+        Kind::GroupUnopened => fail("unexpected )", pattern),
+        Kind::RepetitionMissing => {
+            let operator: String = translated[start..].chars().take(1).collect();
+            fail("missing argument to repetition operator", operator)
+        }
+        Kind::ClassRangeInvalid => fail("invalid character class range", part),
+        Kind::ClassUnclosed => fail("missing closing ]", &translated[start..]),
+        Kind::EscapeUnexpectedEof => fail("trailing backslash at end of expression", ""),
+        Kind::GroupNameEmpty
+        | Kind::GroupNameInvalid
+        | Kind::GroupNameUnexpectedEof
+        | Kind::GroupNameDuplicate { .. } => {
+            let from = translated[..start].rfind("(?").unwrap_or(start);
+            fail("invalid named capture", &translated[from..])
+        }
+        Kind::FlagUnrecognized | Kind::UnsupportedLookAround | Kind::FlagDanglingNegation | Kind::FlagUnexpectedEof => {
+            let from = translated[..end].rfind("(?").unwrap_or(start);
+            let closed = usize::from(matches!(error.kind(), Kind::FlagDanglingNegation));
+            fail(
+                "invalid or unsupported Perl syntax",
+                translated[from..].chars().take(end - from + closed).collect::<String>(),
+            )
+        }
+        Kind::RepetitionCountInvalid | Kind::RepetitionCountUnclosed | Kind::DecimalInvalid => {
+            fail("invalid repeat count", part)
+        }
+        _ => {
+            let from = translated[..end].rfind('\\').unwrap_or(start);
+            fail("invalid escape sequence", &translated[from..end])
+        }
+    }
 }
 
 /// Rewrites Go syntax into Rust's; meaning is unchanged.
 fn translate(pattern: &str) -> Result<String, RegexError> {
-    let fail = |reason: &str| RegexError { reason: reason.to_owned(), pattern: pattern.to_owned() };
     let chars: Vec<char> = pattern.chars().collect();
     let mut out = String::with_capacity(pattern.len() + 16);
     let mut at = 0;
-    // Whether the last thing written was a repetition operator: Go refuses `a**`.
-    let mut after_repeat = false;
+    // Where the last thing written starts if it was a repetition operator: Go refuses `a**`.
+    let mut last_repeat = None;
     while at < chars.len() {
         let c = chars[at];
-        let was_repeat = std::mem::replace(&mut after_repeat, false);
+        let repeat_start = last_repeat.take();
         match c {
             '\\' => {
                 let Some(&next) = chars.get(at + 1) else {
-                    return Err(fail("trailing backslash at end of expression"));
+                    return Err(fail("trailing backslash at end of expression", ""));
                 };
                 at += 2;
                 match next {
@@ -107,56 +160,67 @@ fn translate(pattern: &str) -> Result<String, RegexError> {
                         at = end.map_or(chars.len(), |i| i + 2);
                     }
                     'u' | 'U' | '<' | '>' if next.is_alphabetic() => {
-                        return Err(fail(&format!("invalid escape sequence: `\\{next}`")));
+                        return Err(fail("invalid escape sequence", format!("\\{next}")));
                     }
                     '<' | '>' => out.push(next),
                     _ => {
                         out.push('\\');
                         out.push(next);
+                        // The braces of `\x{1f600}` and `\p{Greek}` are no repetition.
+                        if matches!(next, 'x' | 'p' | 'P')
+                            && chars.get(at) == Some(&'{')
+                            && let Some(end) = (at..chars.len()).find(|&i| chars[i] == '}')
+                        {
+                            out.extend(&chars[at..=end]);
+                            at = end + 1;
+                        }
                     }
                 }
                 continue;
             }
             '[' => {
-                at = translate_class(&chars, at, &mut out).ok_or_else(|| fail("missing closing ]"))?;
+                at = translate_class(&chars, at, &mut out)
+                    .ok_or_else(|| fail("missing closing ]", chars[at..].iter().collect::<String>()))?;
                 continue;
             }
             '{' => match counted_repeat(&chars, at) {
                 Some((end, min, max)) => {
-                    if was_repeat {
-                        return Err(fail("invalid nested repetition operator"));
+                    if let Some(before) = repeat_start {
+                        let part: String = chars[before..end].iter().collect();
+                        return Err(fail("invalid nested repetition operator", part));
                     }
                     if min > MAX_REPEAT || max.is_some_and(|max| max > MAX_REPEAT || max < min) {
-                        return Err(fail("invalid repeat count"));
+                        return Err(fail("invalid repeat count", chars[at..end].iter().collect::<String>()));
                     }
                     out.extend(&chars[at..end]);
+                    last_repeat = Some(at);
                     at = end;
                     if chars.get(at) == Some(&'?') {
                         out.push('?');
                         at += 1;
                     }
-                    after_repeat = true;
                     continue;
                 }
                 None => out.push_str(r"\{"),
             },
             '}' => out.push_str(r"\}"),
             '*' | '+' | '?' => {
-                if was_repeat {
-                    return Err(fail("invalid nested repetition operator"));
+                if let Some(before) = repeat_start {
+                    let part: String = chars[before..=at].iter().collect();
+                    return Err(fail("invalid nested repetition operator", part));
                 }
+                last_repeat = Some(at);
                 out.push(c);
                 if chars.get(at + 1) == Some(&'?') {
                     out.push('?');
                     at += 1;
                 }
-                after_repeat = true;
             }
             '(' if chars.get(at + 1) == Some(&'?') => {
                 let flags_end = (at + 2..chars.len()).find(|&i| matches!(chars[i], ':' | ')' | '<' | 'P'));
                 let flags: &[char] = flags_end.map_or(&[], |end| &chars[at + 2..end]);
                 if flags.iter().any(|flag| matches!(flag, 'x' | 'R' | 'u')) {
-                    return Err(fail("invalid or unsupported Perl syntax"));
+                    return Err(fail("invalid or unsupported Perl syntax", pattern));
                 }
                 out.push_str("(?");
                 at += 2;
@@ -317,6 +381,7 @@ mod tests {
         check(r"[\d-z]", &["5", "-", "z"], &["a"]);
         check(r"\101", &["A"], &["101"]);
         check(r"\<a\>", &["<a>"], &["a"]);
+        check(r"\x{1F600}\p{Greek}{2}", &["😀αβ"], &["😀a"]);
         check(".*", &["", "a\nb"], &[]);
         check("[^a-c]x", &["dx"], &["ax"]);
         check("[-a]", &["-", "a"], &["b"]);

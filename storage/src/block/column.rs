@@ -217,6 +217,22 @@ impl Chunk {
         self.put_raw(rows, doubles.len(), Encoding::Plain, levels, &raw, zstd)
     }
 
+    /// A page of byte arrays, `plain` in their PLAIN encoding.
+    pub fn put_byte_arrays(
+        &mut self,
+        rows: usize,
+        levels: &[u8],
+        values: usize,
+        plain: &[u8],
+        zstd: &mut PageCompressor,
+    ) -> Result<(), BlockError> {
+        if values == 0 {
+            self.put_nulls(rows, levels);
+            return Ok(());
+        }
+        self.put_raw(rows, values, Encoding::Plain, levels, plain, zstd)
+    }
+
     /// The chunk as the footer wants it. Parquet's own encoding of levels counts as one.
     pub fn finish(
         self,

@@ -385,7 +385,38 @@ impl Encoder<'_> {
     }
 
     fn histograms(&mut self, descriptor: ColumnDescPtr) -> Result<FinishedChunk, BlockError> {
-        self.nulls(descriptor)
+        if self.values.counts.iter().all(|counts| counts.histograms == 0) {
+            return self.nulls(descriptor);
+        }
+        let mut chunk = Chunk::new(descriptor);
+        let (mut levels, mut plain) = (Vec::new(), Vec::new());
+        for page in self.pages {
+            plain.clear();
+            let mut count = 0;
+            let mut runs: Vec<(u32, usize)> = Vec::new();
+            for piece in page {
+                match &self.series[piece.series].histograms {
+                    None => runs.push((0, piece.rows.len())),
+                    Some(all) => {
+                        for sample in &all[piece.rows.clone()] {
+                            runs.push((u32::from(sample.is_some()), 1));
+                            if let Some(histogram) = sample {
+                                count += 1;
+                                let at = plain.len();
+                                plain.extend_from_slice(&[0; 4]);
+                                histogram.encode(&mut plain);
+                                let len = (plain.len() - at - 4) as u32;
+                                plain[at..at + 4].copy_from_slice(&len.to_le_bytes());
+                            }
+                        }
+                    }
+                }
+            }
+            levels.clear();
+            put_runs(&mut levels, 1, runs);
+            chunk.put_byte_arrays(rows_of(page), &levels, count, &plain, self.zstd)?;
+        }
+        chunk.finish(None, None)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The index file: which series a sample file holds, where their rows stand, and where its pages are.
 //!
-//! Everything in it follows from the sample file, so a lost index can be built again. In memory
+//! Everything in it follows from the sample file, so a lost index can be built again ([`super::rebuild_index`]). In memory
 //! it takes about four bytes a label and forty a series. Postings are not stored: series are sorted by metric first, and
 //! the lists of the few names that matchers ask for are made when they do (see `postings`).
 
@@ -121,11 +121,11 @@ const OWN: u32 = 1 << 31;
 
 /// The rare columns of a series.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Extras {
-    pub first_start: u32,
-    pub starts: u32,
-    pub first_histogram: u32,
-    pub histograms: u32,
+struct Extras {
+    first_start: u32,
+    starts: u32,
+    first_histogram: u32,
+    histograms: u32,
 }
 
 /// An index file, opened.
@@ -379,8 +379,30 @@ impl Index {
         &self.series[id as usize]
     }
 
-    pub fn extras(&self, id: u32) -> Extras {
+    fn extras(&self, id: u32) -> Extras {
         self.extras.get(id as usize).copied().unwrap_or_default()
+    }
+
+    /// Where in its row group's values of a column a series begins.
+    pub fn position(&self, part: Part, id: u32) -> u32 {
+        match part {
+            Part::Ts => self.series(id).first_row,
+            Part::Integers => self.series(id).first_integer,
+            Part::Doubles => self.series(id).first_double,
+            Part::Starts => self.extras(id).first_start,
+            Part::Histograms => self.extras(id).first_histogram,
+        }
+    }
+
+    /// How many values a series has in a column.
+    pub fn count(&self, part: Part, id: u32) -> u32 {
+        match part {
+            Part::Ts => self.series(id).rows,
+            Part::Integers => self.series(id).integers,
+            Part::Doubles => self.series(id).doubles,
+            Part::Starts => self.extras(id).starts,
+            Part::Histograms => self.extras(id).histograms,
+        }
     }
 
     pub fn groups(&self) -> &[Group] {

@@ -6,11 +6,9 @@
 //!
 //! * A block never changes. It appears whole or not at all: files are written under other names, synced, then renamed.
 //! * What is read is what was written, bit for bit, or an error: every byte is under a checksum that [`BlockMeta`] holds.
-//! * The index follows from the sample file: `rebuild_index` makes the same bytes again.
+//! * The index follows from the sample file: [`rebuild_index`] makes the same bytes again.
 //!
 //! This module does not know which blocks are live, nor what a query is.
-
-#![allow(dead_code)]
 
 mod column;
 mod delta;
@@ -22,6 +20,7 @@ mod index;
 mod page;
 mod postings;
 mod read;
+mod rebuild;
 mod schema;
 mod timeline;
 mod varint;
@@ -35,6 +34,7 @@ use serde::{Deserialize, Serialize};
 pub use error::BlockError;
 pub use file::{FileMeta, RANGE_BYTES};
 pub use read::{Block, BlockSamples};
+pub use rebuild::rebuild_index;
 pub use write::write_block;
 
 /// The samples of one series, on their way into a block.

@@ -118,14 +118,15 @@ pub fn put_dictionary_page(out: &mut Vec<u8>, entries: usize, raw_len: usize, co
     }
 }
 
-/// Reads back a header that [`put_data_page`] or [`put_dictionary_page`] wrote at `offset`; `None` for any other form.
-pub fn parse_header(bytes: &[u8], offset: u64) -> Option<PageRef> {
+/// Reads back a header that [`put_data_page`] or [`put_dictionary_page`] wrote at `offset`, with the rows of a data page;
+/// `None` for any other form.
+pub fn parse_header(bytes: &[u8], offset: u64) -> Option<(Option<u32>, PageRef)> {
     let mut cursor = Cursor::new(bytes);
     let next_i32 = |cursor: &mut Cursor<'_>| (cursor.byte()? == NEXT_I32).then(|| cursor.svarint())?;
     let kind = next_i32(&mut cursor)?;
     let raw_len = u32::try_from(next_i32(&mut cursor)?).ok()?;
     let stored_len = u32::try_from(next_i32(&mut cursor)?).ok()?;
-    let (levels_len, values, encoding, compressed) = match (kind, cursor.byte()?) {
+    let (rows, levels_len, values, encoding, compressed) = match (kind, cursor.byte()?) {
         (DATA_PAGE_V2, 0x5c) => {
             let rows = u32::try_from(next_i32(&mut cursor)?).ok()?;
             let nulls = u32::try_from(next_i32(&mut cursor)?).ok()?;
@@ -138,18 +139,18 @@ pub fn parse_header(bytes: &[u8], offset: u64) -> Option<PageRef> {
                 0x12 => false,
                 _ => return None,
             };
-            (levels_len, rows.checked_sub(nulls)?, encoding, compressed)
+            (Some(rows), levels_len, rows.checked_sub(nulls)?, encoding, compressed)
         }
         (DICTIONARY_PAGE, 0x4c) => {
             let entries = u32::try_from(next_i32(&mut cursor)?).ok()?;
             next_i32(&mut cursor)?;
-            (0, entries, Encoding::Plain, true)
+            (None, 0, entries, Encoding::Plain, true)
         }
         _ => return None,
     };
     (cursor.bytes(2)? == [0, 0]).then_some(())?;
     let header_len = cursor.position() as u32;
-    Some(PageRef { offset, header_len, stored_len, raw_len, levels_len, values, encoding, compressed })
+    Some((rows, PageRef { offset, header_len, stored_len, raw_len, levels_len, values, encoding, compressed }))
 }
 
 /// Appends runs of the hybrid encoding, each value in as many whole bytes as `width` bits need.
@@ -231,6 +232,11 @@ impl PageDecoder {
         self.raw.get(..raw_len + delta::PADDING)
     }
 
+    /// The values part of a page, uncompressed.
+    pub fn raw(&mut self, page: &PageRef, body: &[u8]) -> Option<&[u8]> {
+        self.values(page, body).map(|values| &values[..values.len() - delta::PADDING])
+    }
+
     /// The first `wanted` values that are not null.
     pub fn integers(&mut self, page: &PageRef, body: &[u8], wanted: usize, out: &mut Vec<i64>) -> Option<()> {
         out.clear();
@@ -268,6 +274,26 @@ impl PageDecoder {
         }
     }
 
+    /// The first `wanted` byte arrays that are not null, each handed to `take`, which may refuse one.
+    pub fn byte_arrays(
+        &mut self,
+        page: &PageRef,
+        body: &[u8],
+        wanted: usize,
+        mut take: impl FnMut(&[u8]) -> Option<()>,
+    ) -> Option<()> {
+        if page.encoding != Encoding::Plain {
+            return None;
+        }
+        let values = self.values(page, body)?;
+        let mut cursor = Cursor::new(values.get(..values.len() - delta::PADDING)?);
+        for _ in 0..wanted {
+            let len = u32::from_le_bytes(*cursor.bytes(4)?.first_chunk()?);
+            take(cursor.bytes(len as usize)?)?;
+        }
+        Some(())
+    }
+
     /// The dictionary indices of a page, as runs; `rows` without the nulls.
     pub fn index_runs(&mut self, page: &PageRef, body: &[u8]) -> Option<Vec<(u32, usize)>> {
         if page.encoding != Encoding::Dictionary {
@@ -288,11 +314,11 @@ mod tests {
     fn headers_round_trip() {
         let mut out = Vec::new();
         let data = put_data_page(&mut out, 100, 90, Encoding::Delta, &[1, 2, 3], &[9; 50], Some(&[7; 20]));
-        assert_eq!(parse_header(&out, 0), Some(data));
+        assert_eq!(parse_header(&out, 0), Some((Some(100), data)));
         let at = out.len();
         assert_eq!(at, data.header_len as usize + data.stored_len as usize);
         let dictionary = put_dictionary_page(&mut out, 5, 40, &[1; 10]);
-        assert_eq!(parse_header(&out[at..], at as u64), Some(dictionary));
+        assert_eq!(parse_header(&out[at..], at as u64), Some((None, dictionary)));
         for len in 0..data.header_len as usize {
             assert_eq!(parse_header(&out[..len], 0), None);
         }

@@ -189,18 +189,20 @@ struct Decoded {
     page: Option<(usize, usize)>,
     integers: Vec<i64>,
     doubles: Vec<f64>,
+    histograms: Vec<Arc<Histogram>>,
     /// Group and page whose levels are in `levels`.
     levels_page: Option<(usize, usize)>,
     levels: Vec<(u32, usize)>,
 }
 
-/// Numbers that a page can hold.
-trait Number: Copy {
+/// What a page can hold.
+trait PageValue: Clone {
+    /// Decodes the first `wanted` values of a page; `None` where it holds something else.
     fn decode(decoder: &mut PageDecoder, page: &Page, body: &[u8], wanted: usize, into: &mut Decoded) -> Option<()>;
     fn decoded(from: &Decoded) -> &[Self];
 }
 
-impl Number for i64 {
+impl PageValue for i64 {
     fn decode(decoder: &mut PageDecoder, page: &Page, body: &[u8], wanted: usize, into: &mut Decoded) -> Option<()> {
         decoder.integers(&page.at, body, wanted, &mut into.integers)
     }
@@ -210,13 +212,35 @@ impl Number for i64 {
     }
 }
 
-impl Number for f64 {
+impl PageValue for f64 {
     fn decode(decoder: &mut PageDecoder, page: &Page, body: &[u8], wanted: usize, into: &mut Decoded) -> Option<()> {
         decoder.doubles(&page.at, body, wanted, &mut into.doubles)
     }
 
     fn decoded(from: &Decoded) -> &[f64] {
         &from.doubles
+    }
+}
+
+impl PageValue for Arc<Histogram> {
+    fn decode(decoder: &mut PageDecoder, page: &Page, body: &[u8], wanted: usize, into: &mut Decoded) -> Option<()> {
+        into.histograms.clear();
+        let mut bounds: Arc<[f64]> = Arc::from([]);
+        decoder.byte_arrays(&page.at, body, wanted, |bytes| {
+            let (mut histogram, len) = Histogram::decode(bytes).ok()?;
+            // Bounds hardly ever change: keep them once.
+            if histogram.custom_bounds == bounds {
+                histogram.custom_bounds = bounds.clone();
+            } else {
+                bounds = histogram.custom_bounds.clone();
+            }
+            into.histograms.push(Arc::new(histogram));
+            (len == bytes.len()).then_some(())
+        })
+    }
+
+    fn decoded(from: &Decoded) -> &[Arc<Histogram>] {
+        &from.histograms
     }
 }
 
@@ -241,8 +265,9 @@ impl<'a> Reader<'a> {
         let mut samples = Vec::with_capacity(items.len());
         for (at, item) in items.iter().enumerate() {
             let values = self.values(item, &items[at..])?;
-            let starts_ms = self.starts(item)?;
-            samples.push(BlockSamples { timestamps: item.timestamps.clone(), values, histograms: None, starts_ms });
+            let histograms = self.sparse(Part::Histograms, item, &items[at..])?;
+            let starts_ms = self.starts(item, &items[at..])?;
+            samples.push(BlockSamples { timestamps: item.timestamps.clone(), values, histograms, starts_ms });
         }
         Ok(samples)
     }
@@ -283,7 +308,7 @@ impl<'a> Reader<'a> {
         let wanted = series.first_row..series.first_row + series.rows;
         let mut timestamps = Vec::with_capacity(series.rows as usize);
         let last = self.block.index.groups()[group].rows;
-        self.numbers::<i64>(Part::Ts, group, wanted, last, |part| timestamps.extend_from_slice(part))?;
+        self.column::<i64>(Part::Ts, group, wanted, last, |part| timestamps.extend_from_slice(part))?;
         if timestamps.windows(2).any(|pair| pair[0] >= pair[1]) {
             return Err(self.malformed("timestamps do not ascend"));
         }
@@ -306,16 +331,16 @@ impl<'a> Reader<'a> {
             Some(divisor) if series.integers == series.rows => {
                 let first = series.first_integer;
                 let wanted = first + item.rows.start..first + item.rows.end;
-                let last = self.last_wanted(Part::Integers, ahead, |series| (series.first_integer, series.integers));
-                self.numbers::<i64>(Part::Integers, item.group, wanted, last, |integers| {
+                let last = self.last_wanted(Part::Integers, ahead);
+                self.column::<i64>(Part::Integers, item.group, wanted, last, |integers| {
                     push_quotients(integers, divisor, &mut values);
                 })?;
             }
             Some(_) | None if series.doubles == series.rows => {
                 let first = series.first_double;
                 let wanted = first + item.rows.start..first + item.rows.end;
-                let last = self.last_wanted(Part::Doubles, ahead, |series| (series.first_double, series.doubles));
-                self.numbers::<f64>(Part::Doubles, item.group, wanted, last, |doubles| {
+                let last = self.last_wanted(Part::Doubles, ahead);
+                self.column::<f64>(Part::Doubles, item.group, wanted, last, |doubles| {
                     values.extend_from_slice(doubles)
                 })?;
             }
@@ -325,27 +350,21 @@ impl<'a> Reader<'a> {
     }
 
     /// How far the page in which the first item's values end will be needed by the items after it.
-    fn last_wanted(&self, part: Part, ahead: &[Item], values: impl Fn(&Series) -> (u32, u32)) -> u32 {
+    fn last_wanted(&self, part: Part, ahead: &[Item]) -> u32 {
         let index = &self.block.index;
-        let (first, count) = values(index.series(ahead[0].id));
-        let pages = index.groups()[ahead[0].group].pages(part);
-        if self.parts[part as usize].page.is_some_and(|(group, page)| {
-            group == ahead[0].group && pages[page].first_value + pages[page].at.values >= first + count
-        }) {
-            // Decoded already, as far as needed.
-            return first + count;
+        let group = ahead[0].group;
+        let end_of = |item: &Item| index.position(part, item.id) + index.count(part, item.id);
+        let end = end_of(&ahead[0]);
+        let pages = index.groups()[group].pages(part);
+        let reaches = |page: &Page| page.first_value + page.at.values >= end;
+        if self.parts[part as usize].page.is_some_and(|(known, page)| known == group && reaches(&pages[page])) {
+            // When that page was decoded, this was asked.
+            return end;
         }
-        let page = pages.partition_point(|page| page.first_value < first + count);
-        let page_end = pages.get(page).map_or(u32::MAX, |next| next.first_value);
-        let mut last = first + count;
-        for item in &ahead[1..] {
-            let (first, count) = values(index.series(item.id));
-            if item.group != ahead[0].group || first >= page_end {
-                break;
-            }
-            last = first + count;
-        }
-        last
+        let page_end =
+            pages.get(pages.partition_point(|page| page.first_value < end)).map_or(u32::MAX, |next| next.first_value);
+        let same_page = |item: &&Item| item.group == group && index.position(part, item.id) < page_end;
+        ahead[1..].iter().take_while(same_page).last().map_or(end, end_of)
     }
 
     /// Values of a series whose samples are not all of one kind.
@@ -354,18 +373,18 @@ impl<'a> Reader<'a> {
         integers.clear();
         doubles.clear();
         let wanted = series.first_integer..series.first_integer + series.integers;
-        self.numbers::<i64>(Part::Integers, item.group, wanted.clone(), wanted.end, |part| {
+        self.column::<i64>(Part::Integers, item.group, wanted.clone(), wanted.end, |part| {
             integers.extend_from_slice(part)
         })?;
         let wanted = series.first_double..series.first_double + series.doubles;
-        self.numbers::<f64>(Part::Doubles, item.group, wanted.clone(), wanted.end, |part| {
+        self.column::<f64>(Part::Doubles, item.group, wanted.clone(), wanted.end, |part| {
             doubles.extend_from_slice(part)
         })?;
         let rows = series.first_row..series.first_row + series.rows;
         let is_integer = self.present(Part::Integers, item.group, rows.clone(), series.integers)?;
         let is_double = self.present(Part::Doubles, item.group, rows.clone(), series.doubles)?;
-        let extras = self.block.index.extras(item.id);
-        let is_histogram = self.present(Part::Histograms, item.group, rows, extras.histograms)?;
+        let histograms = self.block.index.count(Part::Histograms, item.id);
+        let is_histogram = self.present(Part::Histograms, item.group, rows, histograms)?;
 
         let (mut next_integer, mut next_double) = (integers.iter(), doubles.iter());
         for row in 0..series.rows as usize {
@@ -387,23 +406,38 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn starts(&mut self, item: &Item) -> Result<Option<Vec<i64>>, BlockError> {
-        let extras = self.block.index.extras(item.id);
-        if extras.starts == 0 || item.rows.is_empty() {
+    fn starts(&mut self, item: &Item, ahead: &[Item]) -> Result<Option<Vec<i64>>, BlockError> {
+        let starts = self.sparse::<i64>(Part::Starts, item, ahead)?;
+        Ok(starts.map(|starts| starts.into_iter().map(|start_ms| start_ms.unwrap_or(0)).collect()))
+    }
+
+    /// A column that most series have nothing in; `None` where nothing is in the item's rows.
+    fn sparse<T: PageValue>(
+        &mut self,
+        part: Part,
+        item: &Item,
+        ahead: &[Item],
+    ) -> Result<Option<Vec<Option<T>>>, BlockError> {
+        let count = self.block.index.count(part, item.id);
+        if count == 0 || item.rows.is_empty() {
             return Ok(None);
         }
         let series = *self.block.index.series(item.id);
-        let mut starts = Vec::with_capacity(extras.starts as usize);
-        let wanted = extras.first_start..extras.first_start + extras.starts;
-        self.numbers::<i64>(Part::Starts, item.group, wanted.clone(), wanted.end, |part| {
-            starts.extend_from_slice(part)
-        })?;
         let rows = series.first_row..series.first_row + series.rows;
-        let present = self.present(Part::Starts, item.group, rows, extras.starts)?;
-        let mut next = starts.into_iter();
-        let all: Vec<i64> = present.iter().map(|&there| if there { next.next().unwrap_or(0) } else { 0 }).collect();
-        let inside = &all[item.rows.start as usize..item.rows.end as usize];
-        Ok(inside.iter().any(|&start_ms| start_ms != 0).then(|| inside.to_vec()))
+        let present = self.present(part, item.group, rows, count)?;
+        let (before, after) = present.split_at(item.rows.start as usize);
+        let inside = &after[..item.rows.len()];
+        let positions = |present: &[bool]| present.iter().filter(|&&there| there).count() as u32;
+        let first = self.block.index.position(part, item.id) + positions(before);
+        let wanted = first..first + positions(inside);
+        if wanted.is_empty() {
+            return Ok(None);
+        }
+        let mut values = Vec::with_capacity(wanted.len());
+        let last = self.last_wanted(part, ahead);
+        self.column::<T>(part, item.group, wanted, last, |piece| values.extend_from_slice(piece))?;
+        let mut next = values.into_iter();
+        Ok(Some(inside.iter().map(|&there| if there { next.next() } else { None }).collect()))
     }
 
     /// Whether each of `rows` of a group has a value in a column, in which `count` of them have one.
@@ -454,7 +488,7 @@ impl<'a> Reader<'a> {
     /// Hands the values at positions `wanted` of a group's column to `take`, in pieces. Pages are decoded up to
     /// position `last`, which is not before the end of `wanted`.
     #[inline]
-    fn numbers<T: Number>(
+    fn column<T: PageValue>(
         &mut self,
         part: Part,
         group: usize,

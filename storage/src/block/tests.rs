@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Float64Type, Int64Type, TimestampMillisecondType};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use pilaster_model::histogram::Span;
 use pilaster_model::{Labels, MatchOp, Matcher, TimeRange, stale_nan};
 use proptest::prelude::*;
 
@@ -32,6 +33,23 @@ fn one(labels: &[(&str, &str)], timestamps: &[i64], values: &[f64]) -> BlockSeri
 
 fn bits(values: &[f64]) -> Vec<u64> {
     values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// Histograms as bytes, so that NaN equals itself.
+fn encoded(histograms: Option<&[Option<Arc<Histogram>>]>) -> Option<Vec<Option<Vec<u8>>>> {
+    let bytes = |histogram: &Arc<Histogram>| {
+        let mut bytes = Vec::new();
+        histogram.encode(&mut bytes);
+        bytes
+    };
+    let all: Vec<Option<Vec<u8>>> = histograms?.iter().map(|histogram| histogram.as_ref().map(bytes)).collect();
+    all.iter().any(Option::is_some).then_some(all)
+}
+
+/// Values as a block keeps them: none beside a histogram.
+fn kept_values(series: &BlockSeries) -> Vec<f64> {
+    let is_histogram = |row: usize| series.histograms.as_ref().is_some_and(|all| all[row].is_some());
+    series.values.iter().enumerate().map(|(row, &value)| if is_histogram(row) { 0.0 } else { value }).collect()
 }
 
 /// Rows of a sample file as a general reader sees them: labels, time, bits of the value.
@@ -86,19 +104,25 @@ fn check(series: Vec<BlockSeries>, level: u8) -> (Sim, Block) {
     for (&id, read) in ids.iter().zip(&all) {
         let written = by_labels[&block.labels(id)];
         assert_eq!(read.timestamps, written.timestamps);
-        assert_eq!(bits(&read.values), bits(&written.values));
+        assert_eq!(encoded(read.histograms.as_deref()), encoded(written.histograms.as_deref()));
+        assert_eq!(bits(&read.values), bits(&kept_values(written)));
         let starts = written.starts_ms.clone().filter(|starts| starts.iter().any(|&start_ms| start_ms != 0));
         assert_eq!(read.starts_ms, starts);
         let (first, last) = (written.timestamps[0], written.timestamps[written.timestamps.len() - 1]);
         assert_eq!(block.series_range(id), TimeRange::new(first, last));
         let labels: BTreeMap<String, String> =
             written.labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        for (&timestamp, value) in written.timestamps.iter().zip(&written.values) {
+        for (row, (&timestamp, value)) in written.timestamps.iter().zip(&written.values).enumerate() {
+            let histogram = written.histograms.as_ref().is_some_and(|all| all[row].is_some());
+            let value = if histogram { stale_nan() } else { *value };
             expected_rows.push((labels.clone(), timestamp, value.to_bits()));
         }
     }
     let bytes = sim.read(&Path::new(DIR).join(&meta.files[0].path)).unwrap();
     assert!(rows_by_parquet(bytes) == expected_rows, "a general reader sees something else");
+
+    let rebuilt = rebuild_index(Arc::new(sim.clone()), Path::new(DIR), &meta).unwrap();
+    assert_eq!(rebuilt, meta, "the rebuilt index is the one that was written");
 
     // Parts of time, and ids out of order.
     let middle =
@@ -109,7 +133,7 @@ fn check(series: Vec<BlockSeries>, level: u8) -> (Sim, Block) {
         let inside: Vec<(i64, u64)> = written
             .timestamps
             .iter()
-            .zip(&written.values)
+            .zip(&kept_values(written))
             .filter(|(timestamp, _)| middle.contains(**timestamp))
             .map(|(&timestamp, value)| (timestamp, value.to_bits()))
             .collect();
@@ -117,6 +141,18 @@ fn check(series: Vec<BlockSeries>, level: u8) -> (Sim, Block) {
         assert_eq!(read, inside);
     }
     (sim, block)
+}
+
+fn histogram(row: usize) -> Histogram {
+    Histogram {
+        schema: if row.is_multiple_of(2) { 3 } else { -53 },
+        sum: if row.is_multiple_of(7) { f64::NAN } else { row as f64 / 3.0 },
+        count: row as f64,
+        positive_spans: vec![Span { offset: -2, length: 2 }, Span { offset: row as i32, length: 1 }],
+        positive: vec![1.0, row as f64, 2.0],
+        custom_bounds: if row.is_multiple_of(2) { Arc::from([]) } else { Arc::from([0.5, 1.0, 5.0]) },
+        ..Histogram::default()
+    }
 }
 
 /// Series of several metrics and targets, with shared, partial and own timelines.
@@ -158,6 +194,14 @@ fn fleet(targets: usize, rows: usize) -> Vec<BlockSeries> {
             }
         }
     }
+    let timestamps: Vec<i64> = (0..rows as i64).map(|i| 1_795_000_000_000 + i * 15_000).collect();
+    for (name, every) in [("histogram", 1), ("mixed", 3)] {
+        let mut series = one(&[("__name__", name), ("job", "node")], &timestamps, &vec![2.5; rows]);
+        let histogram = |row: usize| row.is_multiple_of(every).then(|| Arc::new(histogram(row)));
+        series.histograms = Some((0..rows).map(histogram).collect());
+        series.values[rows / 2] = stale_nan();
+        all.push(series);
+    }
     all.push(one(&[("own", "timeline")], &[1_795_000_000_001, 1_795_000_020_000], &[1.5, 2.5]));
     all
 }
@@ -198,6 +242,22 @@ fn series_without_shared_timelines_round_trip() {
         })
         .collect();
     check(series, 0);
+}
+
+#[test]
+fn another_index_file_than_the_one_written_is_rebuilt() {
+    let (sim, block) = check(fleet(2, 30), 0);
+    let meta = block.meta().clone();
+    let files: Arc<dyn Files> = Arc::new(sim.clone());
+    let index = Path::new(DIR).join(&meta.files[1].path);
+    sim.flip_bit(&index, 100, 3);
+    assert!(Block::open(files.clone(), Path::new(DIR), meta.clone()).unwrap_err().is_corruption());
+    sim.remove(&index).unwrap();
+    let rebuilt = rebuild_index(files.clone(), Path::new(DIR), &meta).unwrap();
+    assert_eq!(rebuilt, meta);
+    Block::open(files.clone(), Path::new(DIR), rebuilt).unwrap().verify().unwrap();
+    sim.flip_bit(&Path::new(DIR).join(&meta.files[0].path), 1_000, 0);
+    assert!(rebuild_index(files, Path::new(DIR), &meta).unwrap_err().is_corruption());
 }
 
 #[test]

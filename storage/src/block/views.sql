@@ -8,7 +8,7 @@ CREATE OR REPLACE VIEW samples AS
 SELECT * EXCLUDE (value_int, value_div, value), coalesce(value_int / value_div, value) AS value
 FROM read_parquet('samples/*/*.parquet', union_by_name = true, hive_partitioning = true);
 
--- Every series, with the first and last day it has samples on.
+-- Every series, with its first and last sample.
 CREATE OR REPLACE VIEW series AS
-SELECT metric, labels, min(date) AS first_day, max(date) AS last_day, count(*) AS samples
+SELECT metric, labels, min(ts) AS first_ts, max(ts) AS last_ts, count(*) AS samples
 FROM samples GROUP BY ALL;

@@ -106,7 +106,7 @@ impl BlockPaths {
 }
 
 /// Never ends in `.parquet`, so that no glob finds it.
-fn temporary(dir: &Path, path: &str) -> PathBuf {
+pub(super) fn temporary(dir: &Path, path: &str) -> PathBuf {
     dir.join(format!("{path}.tmp"))
 }
 
@@ -333,7 +333,7 @@ impl SampleWriter {
 }
 
 /// The pages of a chunk that begins at `offset` of the file.
-fn placed_pages(pages: &[(u32, PageRef)], offset: u64) -> Vec<Page> {
+pub(super) fn placed_pages(pages: &[(u32, PageRef)], offset: u64) -> Vec<Page> {
     let (mut first_row, mut first_value) = (0, 0);
     pages
         .iter()

@@ -61,19 +61,6 @@ pub struct HeadSeries {
     pub idle: bool,
 }
 
-/// Bit for bit.
-fn same_histogram(a: &Histogram, b: &Histogram) -> bool {
-    let bits = |list: &[f64], other: &[f64]| list.iter().map(|v| v.to_bits()).eq(other.iter().map(|v| v.to_bits()));
-    a.schema == b.schema
-        && a.counter_reset_hint == b.counter_reset_hint
-        && a.positive_spans == b.positive_spans
-        && a.negative_spans == b.negative_spans
-        && bits(&[a.zero_threshold, a.zero_count, a.count, a.sum], &[b.zero_threshold, b.zero_count, b.count, b.sum])
-        && bits(&a.positive, &b.positive)
-        && bits(&a.negative, &b.negative)
-        && bits(&a.custom_bounds, &b.custom_bounds)
-}
-
 /// Whether the sample that is there already, `(bits, histogram)`, is the one that comes.
 fn same(
     bits: u64,
@@ -83,7 +70,7 @@ fn same(
 ) -> Result<Taken, RejectReason> {
     let equal = match (histogram, new) {
         (None, None) => bits == value.to_bits(),
-        (Some(old), Some(new)) => same_histogram(old, new),
+        (Some(old), Some(new)) => old.is_same_data(new),
         (None, Some(_)) | (Some(_), None) => false,
     };
     if equal { Ok(Taken::Known) } else { Err(RejectReason::DuplicateDifferentValue) }

@@ -58,8 +58,18 @@ impl Store {
             return Ok(());
         }
 
-        let mut manifest =
-            Manifest { closed_before_ms: cut_ms, flushed_sequence: sequence, ..maintenance.manifest.clone() };
+        if let Some(max_ms) = max_ms
+            && maintenance.marks.back().is_none_or(|mark| mark.sequence < sequence)
+        {
+            maintenance.marks.push_back(Mark { sequence, max_ms });
+        }
+        let in_blocks = maintenance.marks.iter().take_while(|mark| mark.max_ms < cut_ms && mark.sequence <= sequence);
+        let mut manifest = Manifest {
+            closed_before_ms: cut_ms,
+            flushed_sequence: sequence,
+            log_from_sequence: in_blocks.last().map_or(maintenance.manifest.log_from_sequence, |mark| mark.sequence),
+            ..maintenance.manifest.clone()
+        };
         manifest.blocks.extend(metas.iter().cloned());
         let opened = self.open_blocks(&metas);
         let stored = opened.and_then(|blocks| manifest.store(&*self.env.files, &self.options.dir).map(|()| blocks));
@@ -69,12 +79,7 @@ impl Store {
         let flushed = Flushed { before_ms: cut_ms, epoch };
         let last_old_epoch = self.publish(maintenance, blocks, flushed);
         maintenance.pending_drop = Some((flushed, last_old_epoch));
-        if let Some(max_ms) = max_ms
-            && maintenance.marks.back().is_none_or(|mark| mark.sequence < sequence)
-        {
-            maintenance.marks.push_back(Mark { sequence, max_ms });
-        }
-        self.cut_log(maintenance, sequence);
+        self.cut_log(maintenance);
         Ok(())
     }
 

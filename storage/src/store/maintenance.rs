@@ -102,19 +102,12 @@ impl Store {
     }
 
     /// Removes the segments of the log that blocks hold in full.
-    pub(super) fn cut_log(&self, maintenance: &mut Maintenance, flushed_sequence: u64) {
-        let closed_before_ms = maintenance.manifest.closed_before_ms;
-        let mut cut = None;
-        while let Some(mark) = maintenance.marks.front()
-            && mark.max_ms < closed_before_ms
-            && mark.sequence <= flushed_sequence
-        {
-            cut = Some(mark.sequence);
+    pub(super) fn cut_log(&self, maintenance: &mut Maintenance) {
+        let sequence = maintenance.manifest.log_from_sequence;
+        while maintenance.marks.front().is_some_and(|mark| mark.sequence <= sequence) {
             maintenance.marks.pop_front();
         }
-        if let Some(sequence) = cut
-            && let Err(error) = self.wal.truncate_before(sequence)
-        {
+        if let Err(error) = self.wal.truncate_before(sequence) {
             // Nothing is lost but room; the next flush tries again.
             tracing::warn!(%error, "could not remove old segments of the write-ahead log");
         }

@@ -69,11 +69,14 @@ impl Store {
         let (wal, found) = Wal::open(env.clone(), &wal_dir, wal_options, |segment, sequence, record| {
             replay.apply(segment, sequence, record);
         })?;
-        for damage in &found.damage {
+        // Segments that were removed may turn up again after a crash, some of them.
+        let damages = || found.damage.iter().filter(|damage| damage.last_sequence >= manifest.log_from_sequence);
+        for damage in damages() {
             tracing::error!(path = ?damage.path, start = damage.start, end = damage.end,
                 first_sequence = damage.first_sequence, last_sequence = damage.last_sequence,
                 "acknowledged records of the write-ahead log can no longer be read");
         }
+        let damaged_ranges = damages().count() as u64;
         let last_sequence = found.last_sequence;
         let marks = replay.finish(last_sequence);
         // Sequences below are taken for flushed, whether the log still had them or not.
@@ -91,7 +94,7 @@ impl Store {
             maintenance: Mutex::new(Maintenance::new(manifest, marks)),
             metadata: MetadataTable::default(),
             counters: Counters::default(),
-            wal_damaged_ranges: AtomicU64::new(found.damage.len() as u64),
+            wal_damaged_ranges: AtomicU64::new(damaged_ranges),
             options,
             env,
             _lock: lock,

@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use pilaster_model::histogram::{CounterResetHint, Span};
 use pilaster_model::{Histogram, Labels};
 
 /// One sample as the log keeps it.
@@ -78,11 +77,6 @@ impl<'a> Bytes<'a> {
         let (head, tail) = self.0.split_at_checked(len)?;
         self.0 = tail;
         Some(head)
-    }
-
-    fn floats(&mut self, count: usize) -> Option<Vec<f64>> {
-        let raw = self.take(count.checked_mul(8)?)?.as_chunks::<8>().0;
-        Some(raw.iter().map(|bytes| f64::from_bits(u64::from_le_bytes(*bytes))).collect())
     }
 
     fn text(&mut self) -> Option<&'a str> {
@@ -160,73 +154,14 @@ pub(super) fn encode_histograms(samples: &[(WalSample, Arc<Histogram>)], out: &m
     }
     let plain: Vec<WalSample> = samples.iter().map(|(sample, _)| *sample).collect();
     let flags = encode_samples(&plain, out);
-    samples.iter().for_each(|(_, histogram)| put_histogram(histogram, out));
+    samples.iter().for_each(|(_, histogram)| histogram.encode(out));
     flags
 }
 
-fn put_histogram(histogram: &Histogram, out: &mut Vec<u8>) {
-    let hint = match histogram.counter_reset_hint {
-        CounterResetHint::Unknown => 0,
-        CounterResetHint::Reset => 1,
-        CounterResetHint::NotReset => 2,
-        CounterResetHint::Gauge => 3,
-    };
-    out.push(hint);
-    put_signed(i64::from(histogram.schema), out);
-    for number in [histogram.zero_threshold, histogram.zero_count, histogram.count, histogram.sum] {
-        out.extend_from_slice(&number.to_bits().to_le_bytes());
-    }
-    for spans in [&histogram.positive_spans, &histogram.negative_spans] {
-        put_varint(spans.len() as u64, out);
-        for span in spans {
-            put_signed(i64::from(span.offset), out);
-            put_varint(u64::from(span.length), out);
-        }
-    }
-    for numbers in [&histogram.positive[..], &histogram.negative[..], &histogram.custom_bounds[..]] {
-        put_varint(numbers.len() as u64, out);
-        numbers.iter().for_each(|number| out.extend_from_slice(&number.to_bits().to_le_bytes()));
-    }
-}
-
 fn take_histogram(bytes: &mut Bytes) -> Option<Histogram> {
-    let counter_reset_hint = match bytes.take(1)? {
-        [0] => CounterResetHint::Unknown,
-        [1] => CounterResetHint::Reset,
-        [2] => CounterResetHint::NotReset,
-        [3] => CounterResetHint::Gauge,
-        _ => return None,
-    };
-    let schema = i32::try_from(bytes.signed()?).ok()?;
-    let fixed = bytes.floats(4)?;
-    let mut spans = || {
-        let count = bytes.count()?;
-        let span = |_| {
-            let offset = i32::try_from(bytes.signed()?).ok()?;
-            Some(Span { offset, length: u32::try_from(bytes.varint()?).ok()? })
-        };
-        (0..count).map(span).collect::<Option<Vec<Span>>>()
-    };
-    let (positive_spans, negative_spans) = (spans()?, spans()?);
-    let mut floats = || {
-        let count = bytes.count()?;
-        bytes.floats(count)
-    };
-    let (positive, negative, custom_bounds) = (floats()?, floats()?, floats()?.into());
-    let &[zero_threshold, zero_count, count, sum] = &fixed[..] else { return None };
-    Some(Histogram {
-        schema,
-        counter_reset_hint,
-        zero_threshold,
-        zero_count,
-        count,
-        sum,
-        positive_spans,
-        positive,
-        negative_spans,
-        negative,
-        custom_bounds,
-    })
+    let (histogram, len) = Histogram::decode(bytes.0).ok()?;
+    bytes.take(len)?;
+    Some(histogram)
 }
 
 pub(super) fn decode_histograms(payload: &[u8], flags: u16) -> Option<Record> {

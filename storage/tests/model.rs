@@ -1,0 +1,167 @@
+//! The store against a map: any sequence of calls gives the same answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use pilaster_model::{Labels, TimeRange};
+use pilaster_storage::env::sim::Sim;
+use pilaster_storage::{RejectReason, Sample, Snapshot, Store, StoreOptions};
+use proptest::prelude::*;
+
+#[derive(Debug, Clone)]
+enum Call {
+    /// `(series, distance to now, value)`.
+    Append(Vec<(usize, i64, u8)>),
+    Wait(i64),
+    Flush,
+    Maintain,
+    Reopen,
+    Keep,
+    Drop,
+}
+
+fn any_call() -> impl Strategy<Value = Call> {
+    let sample = (0..4usize, prop_oneof![3 => Just(0i64), 1 => 0..3000i64], 0..3u8);
+    prop_oneof![
+        12 => prop::collection::vec(sample, 1..6).prop_map(Call::Append),
+        8 => (0..700i64).prop_map(Call::Wait),
+        1 => Just(Call::Flush),
+        2 => Just(Call::Maintain),
+        1 => Just(Call::Reopen),
+        2 => Just(Call::Keep),
+        1 => Just(Call::Drop),
+    ]
+}
+
+type Samples = BTreeMap<(usize, i64), u64>;
+
+/// What the store should hold.
+#[derive(Default)]
+struct Twin {
+    samples: Samples,
+    last: BTreeMap<usize, i64>,
+    /// All that was taken: where a block has the first value, the head does not know it and takes another, unseen.
+    taken: BTreeMap<(usize, i64), BTreeSet<u64>>,
+}
+
+fn labels(series: usize) -> Labels {
+    Labels::from_pairs([("__name__", ["a", "b"][series % 2].to_owned()), ("series", series.to_string())])
+}
+
+fn read(snapshot: &Snapshot, range: TimeRange) -> Samples {
+    let found = snapshot.select(&[], range).unwrap();
+    assert!(found.is_sorted_by(|a, b| a.labels < b.labels));
+    let many = snapshot.read_many(&found, range).unwrap();
+    let mut samples = Samples::new();
+    for (series, read) in found.iter().zip(&many) {
+        let alone = snapshot.read(series, range).unwrap();
+        assert_eq!(alone.timestamps, read.timestamps);
+        assert!(read.timestamps.is_sorted_by(|a, b| a < b));
+        let number: usize = series.labels.get("series").parse().unwrap();
+        for (&timestamp_ms, value) in read.timestamps.iter().zip(&read.values) {
+            assert!(range.contains(timestamp_ms));
+            samples.insert((number, timestamp_ms), value.to_bits());
+        }
+    }
+    samples
+}
+
+fn check_calls(calls: Vec<Call>, out_of_order_ms: i64) {
+    let sim = Sim::new(1);
+    let options = StoreOptions {
+        block_ms: 1000,
+        out_of_order_ms,
+        wal_segment_bytes: 300,
+        shards: 2,
+        ..StoreOptions::new("/data")
+    };
+    let mut store = Store::open(options.clone(), sim.env()).unwrap();
+    let mut twin = Twin::default();
+    let mut kept: Vec<(Samples, Snapshot)> = Vec::new();
+    let mut now_ms = 500;
+    for call in calls {
+        match call {
+            Call::Append(samples) => append(&store, &mut twin, out_of_order_ms, now_ms, &samples),
+            Call::Wait(ms) => now_ms += ms,
+            Call::Flush => store.flush().unwrap(),
+            Call::Maintain => store.maintain().unwrap(),
+            Call::Reopen => {
+                // Snapshots outlive a store, though not what a later one does to its files.
+                kept.clear();
+                drop(store);
+                store = Store::open(options.clone(), sim.env()).unwrap();
+            }
+            Call::Keep => kept.push((twin.samples.clone(), store.snapshot())),
+            Call::Drop => {
+                kept.pop();
+            }
+        }
+        assert_eq!(read(&store.snapshot(), TimeRange::ALL), twin.samples);
+    }
+    for (expected, snapshot) in &kept {
+        assert_eq!(&read(snapshot, TimeRange::ALL), expected);
+        for range in [TimeRange::new(900, 2100), TimeRange::new(1000, 1000), TimeRange::new(5, 1)] {
+            let mut part = expected.clone();
+            part.retain(|(_, timestamp_ms), _| range.contains(*timestamp_ms));
+            assert_eq!(read(snapshot, range), part);
+        }
+    }
+}
+
+fn append(store: &Arc<Store>, twin: &mut Twin, out_of_order_ms: i64, now_ms: i64, samples: &[(usize, i64, u8)]) {
+    let batch: Vec<_> = samples
+        .iter()
+        .map(|&(number, before_ms, value)| Sample {
+            series: store.series(&labels(number)),
+            timestamp_ms: now_ms - before_ms,
+            value: f64::from(value),
+            start_ms: None,
+        })
+        .collect();
+    let newest_ms = twin.samples.keys().map(|(_, timestamp_ms)| *timestamp_ms).max();
+    let outcome = store.append(&batch).unwrap();
+    let mut rejected: BTreeMap<usize, RejectReason> = outcome.rejected.iter().map(|r| (r.index, r.reason)).collect();
+    assert_eq!(outcome.appended + rejected.len(), batch.len());
+    for (index, (&(number, ..), sample)) in samples.iter().zip(&batch).enumerate() {
+        let key = (number, sample.timestamp_ms);
+        let verdict = rejected.remove(&index);
+        let there = twin.samples.get(&key).copied();
+        let last = twin.last.get(&number).copied();
+        if verdict.is_none() {
+            twin.taken.entry(key).or_default().insert(sample.value.to_bits());
+        }
+        match (verdict, there) {
+            // Taken: the first value stays.
+            (None, Some(_)) => {}
+            (None, None) => {
+                let in_order = last.is_none_or(|last| sample.timestamp_ms > last);
+                let oldest_ms = newest_ms.map_or(i64::MIN, |newest_ms| newest_ms - out_of_order_ms);
+                assert!(in_order || out_of_order_ms > 0, "took {key:?} out of order");
+                assert!(in_order || sample.timestamp_ms >= oldest_ms, "took {key:?}, too old");
+                twin.samples.insert(key, sample.value.to_bits());
+                twin.last.insert(number, last.unwrap_or(i64::MIN).max(sample.timestamp_ms));
+            }
+            (Some(RejectReason::DuplicateDifferentValue), _) => {
+                let other = |bits: &u64| *bits != sample.value.to_bits();
+                assert!(twin.taken.get(&key).is_some_and(|taken| taken.iter().any(other)), "{key:?} is no duplicate");
+            }
+            (Some(RejectReason::OutOfOrder), _) => {
+                assert!(out_of_order_ms == 0 && last.is_some_and(|last| sample.timestamp_ms < last), "{key:?}");
+            }
+            (Some(RejectReason::TooOld), _) => {
+                let newest_ms = newest_ms.expect("nothing is too old for an empty store");
+                assert!(sample.timestamp_ms <= newest_ms - out_of_order_ms, "{key:?} is not too old");
+            }
+            (Some(RejectReason::UnknownSeries), _) => panic!("the series was just asked for"),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, max_shrink_iters: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_store_is_a_map(calls in prop::collection::vec(any_call(), 1..60), late in any::<bool>()) {
+        check_calls(calls, if late { 2000 } else { 0 });
+    }
+}
