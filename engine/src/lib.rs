@@ -6,3 +6,5 @@ pub mod config;
 pub mod flags;
 pub mod logging;
 pub mod metrics;
+pub mod source;
+pub mod test_promql;

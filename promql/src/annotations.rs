@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::ast::Span;
 use crate::kernels::format_g;
+use crate::parser::quote::quote;
 
 /// What a finished query reports beside its value, ready to print.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,11 +62,6 @@ impl HistogramOperation {
 
 fn for_metric(metric: &str) -> String {
     if metric.is_empty() { String::new() } else { format!(" for metric name {}", quote(metric)) }
-}
-
-/// Go's `%q`.
-fn quote(text: &str) -> String {
-    format!("{text:?}")
 }
 
 impl Notes {
@@ -234,17 +230,6 @@ impl Notes {
             count: 1,
         };
         self.add(Level::Info, text, span, detail);
-    }
-
-    /// Takes over the notes of another part of the same query.
-    pub fn merge(&mut self, other: Notes) {
-        for ((level, text), note) in other.notes {
-            self.add(level, text, Span { start: note.position, end: note.position }, note.detail);
-        }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.notes.is_empty()
     }
 
     /// The finished texts, ` (line:column)` of `query` behind each.

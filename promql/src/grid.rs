@@ -104,11 +104,6 @@ impl<'a> Row<'a> {
         let index = self.histograms.binary_search_by_key(&(step as u32), |(step, _)| *step).ok()?;
         Some(&self.histograms[index].1)
     }
-
-    /// Number of steps that hold a sample.
-    pub fn sample_count(&self) -> usize {
-        self.valid.iter().filter(|valid| **valid).count() + self.histograms.len()
-    }
 }
 
 /// The schema of grids of `width` steps.
@@ -194,12 +189,6 @@ impl GridBatch {
             rows.into_iter().map(changed).collect()
         });
         GridBatch { histograms, ..self }
-    }
-
-    /// The rows under the numbers that `target` gives.
-    pub fn renumbered(self, target: impl Fn(u32) -> u32) -> GridBatch {
-        let series: Vec<u32> = self.series.iter().map(|series| target(*series)).collect();
-        GridBatch { series: series.into(), ..self }
     }
 
     /// Float and histogram samples in all rows.
@@ -309,14 +298,6 @@ impl GridBuilder {
             histograms: Vec::new(),
             has_histograms: false,
         }
-    }
-
-    pub fn width(&self) -> usize {
-        self.width
-    }
-
-    pub fn row_count(&self) -> usize {
-        self.series.len()
     }
 
     /// Appends a row without samples and lends its values (0.0) and flags (false).

@@ -4,7 +4,6 @@
 //! algebra once per query; `exec` holds the operators (DataFusion `ExecutionPlan`s over grid batches); `kernels`
 //! holds arithmetic over slices. This crate does not know where samples are stored, nor HTTP.
 
-pub mod promqltest;
 pub mod annotations;
 pub mod ast;
 pub mod ast_json;
@@ -18,6 +17,7 @@ pub mod parser;
 mod prepare;
 pub mod pretty;
 pub mod printer;
+pub mod promqltest;
 mod series_table;
 pub mod source;
 

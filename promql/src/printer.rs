@@ -4,6 +4,7 @@
 
 use std::fmt::{self, Display, Formatter, Write};
 
+use pilaster_model::histogram::format_decimal;
 use pilaster_model::{METRIC_NAME, MatchOp, Matcher};
 
 use crate::ast::{
@@ -62,7 +63,7 @@ pub fn format_number(value: f64) -> String {
     if value.is_nan() {
         return "NaN".to_owned();
     }
-    value.to_string()
+    format_decimal(value)
 }
 
 /// Like [`format_number`], with an exponent below 1e-4 and from 1e21 on. Source: Go `%v` of a float.

@@ -107,7 +107,7 @@ impl ServerMetrics {
         let help = "Duration of flush, compaction, retention and log truncation, each run.";
         text.summary("pilaster_storage_maintenance_seconds", help, &self.maintenance_seconds);
         let help = "Total number of maintenance runs that failed; each is tried again.";
-        text.counter("prometheus_tsdb_compactions_failed_total", help, self.maintenance_failures.get() as f64);
+        text.counter("pilaster_storage_maintenance_failures_total", help, self.maintenance_failures.get() as f64);
         let help = "Total number of errors that occurred while sending federation responses.";
         text.counter("prometheus_web_federation_errors_total", help, self.federation_errors.get() as f64);
         let help = "Samples accepted by receivers.";

@@ -15,7 +15,7 @@ pub mod yaml;
 pub use duration::{ByteSize, PromDuration};
 pub use global::{EscapingScheme, GlobalConfig, ScrapeLimits, ScrapeProtocol, ValidationScheme};
 pub use http_client::{Authorization, BasicAuth, HeaderValues, HttpClientConfig, TlsConfig};
-pub use scrape_config::{ScrapeConfig, check_unique_jobs};
+pub use scrape_config::{ScrapeConfig, check_target_address, check_unique_jobs};
 pub use secret::Secret;
 pub use service_discovery::{FileSdConfig, HttpSdConfig, ServiceDiscovery, TargetGroup};
 

@@ -132,7 +132,7 @@ fn check_static_targets(discoveries: &[ServiceDiscovery]) -> Result<(), Error> {
 
 /// # Errors
 /// [`Error::Invalid`] where `address` is a URL.
-pub(crate) fn check_target_address(address: &str) -> Result<(), Error> {
+pub fn check_target_address(address: &str) -> Result<(), Error> {
     match address.contains('/') {
         true => Err(Error::Invalid(format!("{address:?} is not a valid hostname"))),
         false => Ok(()),

@@ -425,10 +425,6 @@ impl Reader<'_, '_> {
             };
             if quoted {
                 name = Span { start: name.start + 1, end: name.end - 1 };
-                if std::str::from_utf8(&self.lexer.input[name.start..name.end]).is_err() {
-                    let name = go_quote(&self.lexer.input[name.start..name.end]);
-                    return Err(format!("invalid UTF-8 name: {name}"));
-                }
             }
             token = self.lexer.next();
             // A quoted text followed by a comma or brace is the metric's name.
@@ -490,6 +486,13 @@ impl Reader<'_, '_> {
         };
         while matches!(self.lexer.input.get(series.start), Some(b' ' | b'\t')) {
             series.start += 1;
+        }
+        // Values are checked where they stand; Prometheus too refuses names later than everything else.
+        let names = self.spans.iter().take(1).chain(self.spans.iter().skip(1).step_by(2));
+        for name in names.map(|span| &self.lexer.input[span.start..span.end]) {
+            if std::str::from_utf8(name).is_err() {
+                return Err(format!("invalid metric name or label names: {}", go_quote(name)));
+            }
         }
         Ok(Line::Sample { series, value, timestamp_ms })
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use pilaster_model::Labels;
 
@@ -14,6 +15,12 @@ use crate::grid::{Row, Steps};
 use crate::prepare::node::Node;
 use crate::prepare::{Evaluation, unwrap_parens};
 use crate::series_table::SeriesTable;
+
+/// Cells of a leaf above which a smaller tile is tried: a cell takes 9 bytes, and some operators hold all of them.
+const TILE_CELLS: usize = 1 << 25;
+
+/// Below this a smaller tile costs more than it saves.
+const SMALLEST_TILE: usize = 64;
 
 impl Execution {
     pub(super) async fn instant_value(&self, at_ms: i64, evaluation: Evaluation) -> Result<QueryValue, QueryError> {
@@ -51,10 +58,11 @@ impl Execution {
     /// Evaluates tile by tile.
     pub(super) async fn range_value(&self, steps: Steps, tile: usize) -> Result<QueryValue, QueryError> {
         let expr = unwrap_parens(&self.expr);
-        let tile = tile.max(1);
         let is_range = steps.end_ms() != steps.start_ms;
+        let mut tile = tile.max(1);
+        let mut first = 0;
         let mut matrix = MatrixBuilder::default();
-        for first in (0..steps.count).step_by(tile) {
+        while first < steps.count {
             let count = tile.min(steps.count - first);
             let part = Steps { start_ms: steps.at(first), count, ..steps };
             let evaluation = Evaluation { steps: part, is_range };
@@ -63,9 +71,16 @@ impl Execution {
                 let points = (0..count).map(|step| (part.at(step), scalar.at(step)));
                 matrix.series(&Labels::empty()).points.extend(points);
                 self.preparer.query.hold_samples(count)?;
+                first += count;
                 continue;
             }
+            self.preparer.largest_leaf.store(0, Ordering::Relaxed);
             let node = self.preparer.vector(expr, evaluation).await?;
+            if count > SMALLEST_TILE && self.preparer.largest_leaf.load(Ordering::Relaxed) > TILE_CELLS {
+                tile = (count / 2).max(SMALLEST_TILE);
+                continue;
+            }
+            first += count;
             let (mut stream, table) = self.run(node)?;
             while let Some(batch) = stream.next().await? {
                 for row in batch.rows().filter(Row::has_samples) {

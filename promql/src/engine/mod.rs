@@ -10,6 +10,7 @@ mod samples;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use datafusion::execution::TaskContext;
@@ -238,7 +239,8 @@ impl Engine {
             partition_cells: self.options.partition_cells,
         };
         let context = Arc::new(self.task_context(Arc::clone(&query)));
-        let preparer = Preparer { source, options, range, query, context };
+        let largest_leaf = AtomicUsize::new(0);
+        let preparer = Preparer { source, options, range, query, context, largest_leaf };
         Ok(Execution { expr, text: text.to_owned(), preparer, started })
     }
 

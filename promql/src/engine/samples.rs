@@ -31,7 +31,7 @@ pub(super) async fn range_vector(
                 None => None,
             };
             let pin = preparer.range.pin(modifiers)?;
-            let inner_evaluation = preparer.inner_evaluation(width_ms, step_ms, pin, evaluation);
+            let inner_evaluation = preparer.inner_evaluation(width_ms, step_ms, pin, evaluation)?;
             let node = preparer.vector_or_scalar(inner, inner_evaluation).await?;
             let node = preparer.finish_names(node);
             let table = Arc::clone(&node.table);

@@ -23,15 +23,13 @@ impl GridOperator for Absent {
         String::new()
     }
 
-    async fn run(&self, mut inputs: Vec<GridStream>, query: &QueryState) -> Result<Vec<GridBatch>, QueryError> {
+    async fn run(&self, mut inputs: Vec<GridStream>, _: &QueryState) -> Result<Vec<GridBatch>, QueryError> {
         let mut out = GridBuilder::new(self.width, 1);
         let (values, absent) = out.push(0);
         values.fill(1.0);
         absent.fill(true);
-        let mut held = 0;
         for input in &mut inputs {
             while let Some(batch) = input.next().await? {
-                held += batch.sample_count();
                 let (_, absent) = out.last();
                 for row in batch.rows() {
                     absent.iter_mut().zip(row.valid).for_each(|(absent, present)| *absent &= !present);
@@ -39,7 +37,6 @@ impl GridOperator for Absent {
                 }
             }
         }
-        query.release_samples(held);
         out.drop_empty();
         Ok(vec![out.finish()])
     }

@@ -66,10 +66,10 @@ impl Aggregation {
         Aggregation { op, float_op, groups, input, width, span }
     }
 
-    fn add(&self, group: &mut Group, row: Row<'_>, query: &QueryState) -> Result<(), QueryError> {
+    fn add(&self, group: &mut Group, row: Row<'_>, query: &QueryState) {
         if row.histograms.is_empty() {
             group.floats.add(row.values, row.valid);
-            return Ok(());
+            return;
         }
         match self.float_op {
             FloatAggregate::Count | FloatAggregate::Group => {
@@ -83,14 +83,13 @@ impl Aggregation {
                     Box::new(HistogramColumn::new(self.float_op == FloatAggregate::Avg, self.width))
                 });
                 let name = self.input.metric_name(row.series);
-                column.add(row.histograms, name, self.span, query)?;
+                column.add(row.histograms, name, self.span, query);
             }
             FloatAggregate::Min | FloatAggregate::Max | FloatAggregate::Stddev | FloatAggregate::Stdvar => {
                 group.floats.add(row.values, row.valid);
                 query.note(|notes| notes.histogram_ignored_in_aggregation(self.op.name(), self.span));
             }
         }
-        Ok(())
     }
 }
 
@@ -107,17 +106,15 @@ impl GridOperator for Aggregation {
     async fn run(&self, mut inputs: Vec<GridStream>, query: &QueryState) -> Result<Vec<GridBatch>, QueryError> {
         let mut groups: Vec<Option<Group>> = Vec::new();
         groups.resize_with(self.groups.table.len(), || None);
-        let mut held = 0;
         for input in &mut inputs {
             while let Some(batch) = input.next().await? {
-                held += batch.sample_count();
                 for row in batch.rows() {
                     let group = self.groups.group_of[row.series as usize] as usize;
                     let group = groups[group].get_or_insert_with(|| Group {
                         floats: Accumulator::new(self.float_op, self.width),
                         histograms: None,
                     });
-                    self.add(group, row, query)?;
+                    self.add(group, row, query);
                 }
             }
         }
@@ -132,9 +129,6 @@ impl GridOperator for Aggregation {
             }
             out.drop_empty();
         }
-        let batch = out.finish();
-        query.hold_samples(batch.sample_count())?;
-        query.release_samples(held);
-        Ok(vec![batch])
+        Ok(vec![out.finish()])
     }
 }

@@ -178,15 +178,14 @@ impl BatchOperator for VectorScalar {
 
     fn apply(&self, batch: GridBatch, query: &QueryState) -> Result<GridBatch, QueryError> {
         let trims = matches!(self.op, BinaryOp::TrimLower | BinaryOp::TrimUpper);
-        if !batch.has_histograms() && !trims && !self.op.is_comparison() {
-            if let Some(scalar) = self.scalar.as_const() {
-                // All rows in one call.
-                let mut cells = vec![0.0; batch.cells().len()];
-                let (vector, scalar) = (Operand::Cells(batch.cells()), Operand::Scalar(scalar));
-                let (left, right) = if self.scalar_first { (scalar, vector) } else { (vector, scalar) };
-                kernels::arithmetic(self.op, left, right, &mut cells);
-                return Ok(batch.with_cells(cells));
-            }
+        let plain = !batch.has_histograms() && !trims && !self.op.is_comparison();
+        if let Some(scalar) = self.scalar.as_const().filter(|_| plain) {
+            // All rows in one call.
+            let mut cells = vec![0.0; batch.cells().len()];
+            let (vector, scalar) = (Operand::Cells(batch.cells()), Operand::Scalar(scalar));
+            let (left, right) = if self.scalar_first { (scalar, vector) } else { (vector, scalar) };
+            kernels::arithmetic(self.op, left, right, &mut cells);
+            return Ok(batch.with_cells(cells));
         }
         let mut out = GridBuilder::new(batch.width(), batch.row_count());
         for row in batch.rows() {

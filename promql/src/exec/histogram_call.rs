@@ -114,7 +114,7 @@ impl HistogramCall {
         conflicts: Option<&Vec<bool>>,
         out: &mut GridBuilder,
         query: &QueryState,
-    ) -> Result<(), QueryError> {
+    ) {
         let name = self.input.metric_name(row.series);
         let name = if self.names_metric { name } else { "" };
         let (values, valid) = out.push(variant.native[row.series as usize]);
@@ -125,16 +125,15 @@ impl HistogramCall {
             }
             values[step] = match &variant.measure {
                 Measure::Quantile(quantile, _) => {
-                    histogram_cells::quantile(quantile.at(step), histogram, name, self.span, query)?
+                    histogram_cells::quantile(quantile.at(step), histogram, name, self.span, query)
                 }
                 Measure::Fraction(lower, upper) => {
-                    histogram_cells::fraction(lower.at(step), upper.at(step), histogram, name, self.span, query)?
+                    histogram_cells::fraction(lower.at(step), upper.at(step), histogram, name, self.span, query)
                 }
             };
             valid[step] = true;
         }
         out.drop_empty();
-        Ok(())
     }
 
     fn classic_row(
@@ -206,7 +205,7 @@ impl GridOperator for HistogramCall {
                 for row in grid.rows().filter(|row| !row.histograms.is_empty()) {
                     let namesake = self.roles[row.series as usize].namesake;
                     let conflicts = namesake.and_then(|namesake| classic.conflicts[namesake as usize].as_ref());
-                    self.native_row(variant, row, conflicts, &mut out, query)?;
+                    self.native_row(variant, row, conflicts, &mut out, query);
                 }
                 for histogram in 0..self.classic_count {
                     if histogram % 64 == 0 {
@@ -215,10 +214,7 @@ impl GridOperator for HistogramCall {
                     self.classic_row(variant, histogram, &classic, &mut out, query);
                 }
             }
-            query.release_samples(grid.sample_count());
         }
-        let batch = out.finish();
-        query.hold_samples(batch.sample_count())?;
-        Ok(vec![batch])
+        Ok(vec![out.finish()])
     }
 }

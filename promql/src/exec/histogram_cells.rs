@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use pilaster_model::histogram::QuantileNote;
 use pilaster_model::{CounterResetHint, Histogram};
 
+use crate::annotations::HistogramOperation;
 use crate::ast::{BinaryOp, Span};
-use crate::error::QueryError;
 use crate::exec::query_state::QueryState;
 
 /// Why two histograms have no result.
@@ -14,82 +15,102 @@ pub(crate) enum Refusal {
     Types,
     /// They do not fit together; a note says so.
     Noted,
-    Failed(QueryError),
 }
 
-fn unsupported(what: &str) -> QueryError {
-    QueryError::Unsupported(format!("{what} of native histograms is not supported yet"))
+/// A changed copy.
+fn changed(histogram: &Histogram, change: impl FnOnce(&mut Histogram)) -> Arc<Histogram> {
+    let mut copy = histogram.clone();
+    change(&mut copy);
+    Arc::new(copy)
 }
 
 /// `-histogram`
 pub(crate) fn negated(histogram: &Histogram) -> Histogram {
-    scaled(histogram, |value| -value)
-}
-
-fn scaled(histogram: &Histogram, scale: impl Fn(f64) -> f64) -> Histogram {
-    Histogram {
-        counter_reset_hint: CounterResetHint::Gauge,
-        zero_count: scale(histogram.zero_count),
-        count: scale(histogram.count),
-        sum: scale(histogram.sum),
-        positive: histogram.positive.iter().map(|count| scale(*count)).collect(),
-        negative: histogram.negative.iter().map(|count| scale(*count)).collect(),
-        ..histogram.clone()
-    }
+    let mut copy = histogram.clone();
+    copy.mul(-1.0);
+    copy
 }
 
 /// `float op histogram`; `None` where there is no such operation.
-pub(crate) fn float_with_histogram(op: BinaryOp, _left: f64, _right: &Histogram) -> Option<Arc<Histogram>> {
-    let _ = op;
-    None
+pub(crate) fn float_with_histogram(op: BinaryOp, left: f64, right: &Histogram) -> Option<Arc<Histogram>> {
+    (op == BinaryOp::Mul).then(|| changed(right, |copy| _ = copy.mul(left).compact()))
 }
 
 /// `histogram op float`; `None` where there is no such operation.
-pub(crate) fn histogram_with_float(op: BinaryOp, _left: &Histogram, _right: f64) -> Option<Arc<Histogram>> {
-    let _ = op;
-    None
+pub(crate) fn histogram_with_float(op: BinaryOp, left: &Histogram, right: f64) -> Option<Arc<Histogram>> {
+    Some(changed(left, |copy| match op {
+        BinaryOp::Mul => _ = copy.mul(right).compact(),
+        BinaryOp::Div => _ = copy.div(right).compact(),
+        BinaryOp::TrimUpper => _ = copy.trim_upper(right),
+        BinaryOp::TrimLower => _ = copy.trim_lower(right),
+        _ => {}
+    }))
+    .filter(|_| matches!(op, BinaryOp::Mul | BinaryOp::Div | BinaryOp::TrimUpper | BinaryOp::TrimLower))
 }
 
 /// `histogram op histogram`; `Ok(None)` where a comparison is false.
+///
+/// Source: `vectorElemBinop`, Prometheus 3.14 `promql/engine.go`.
 pub(crate) fn histogram_with_histogram(
-    _op: BinaryOp,
-    _left: &Arc<Histogram>,
-    _right: &Arc<Histogram>,
-    _span: Span,
-    _query: &QueryState,
+    op: BinaryOp,
+    left: &Arc<Histogram>,
+    right: &Arc<Histogram>,
+    span: Span,
+    query: &QueryState,
 ) -> Result<Option<Arc<Histogram>>, Refusal> {
-    Err(Refusal::Failed(unsupported("arithmetic")))
+    let operation = match op {
+        BinaryOp::Eq | BinaryOp::Ne => {
+            let keep = left.is_same_data(right) == (op == BinaryOp::Eq);
+            return Ok(keep.then(|| Arc::clone(left)));
+        }
+        BinaryOp::Add => HistogramOperation::Addition,
+        BinaryOp::Sub => HistogramOperation::Subtraction,
+        _ => return Err(Refusal::Types),
+    };
+    let mut result = Histogram::clone(left);
+    let done = if op == BinaryOp::Add { result.add(right) } else { result.sub(right) };
+    let Ok(notes) = done else {
+        query.note(|all| all.incompatible_bucket_layout(op.symbol(), span));
+        return Err(Refusal::Noted);
+    };
+    if notes.counter_reset_collision {
+        // The result is not trusted: a sum over different lives of a counter.
+        query.note(|all| all.counter_reset_collision(operation, span));
+        return Err(Refusal::Noted);
+    }
+    if notes.bounds_reconciled {
+        query.note(|all| all.mismatched_custom_buckets(operation, span));
+    }
+    if op == BinaryOp::Sub {
+        result.counter_reset_hint = CounterResetHint::Gauge;
+    }
+    result.compact();
+    Ok(Some(Arc::new(result)))
 }
 
 /// The φ-quantile.
-pub(crate) fn quantile(
-    _quantile: f64,
-    _histogram: &Histogram,
-    _name: &str,
-    _span: Span,
-    _query: &QueryState,
-) -> Result<f64, QueryError> {
-    Err(unsupported("histogram_quantile"))
+pub(crate) fn quantile(quantile: f64, histogram: &Histogram, name: &str, span: Span, query: &QueryState) -> f64 {
+    let outcome = histogram.quantile(quantile);
+    match outcome.note {
+        Some(QuantileNote::NanResult) => query.note(|notes| notes.quantile_nan_result(name, span)),
+        Some(QuantileNote::NanSkew) => query.note(|notes| notes.quantile_nan_skew(name, span)),
+        None => {}
+    }
+    outcome.value
 }
 
-/// The share of observations in `(lower, upper]`.
+/// The share of observations between `lower` and `upper`.
 pub(crate) fn fraction(
-    _lower: f64,
-    _upper: f64,
-    _histogram: &Histogram,
-    _name: &str,
-    _span: Span,
-    _query: &QueryState,
-) -> Result<f64, QueryError> {
-    Err(unsupported("histogram_fraction"))
-}
-
-/// The variance of the observations, each taken at the middle of its bucket.
-pub(crate) fn variance(_histogram: &Histogram) -> f64 {
-    f64::NAN
-}
-
-/// The text that `count_values` puts into a label.
-pub(crate) fn text(histogram: &Histogram) -> String {
-    format!("{histogram:?}")
+    lower: f64,
+    upper: f64,
+    histogram: &Histogram,
+    name: &str,
+    span: Span,
+    query: &QueryState,
+) -> f64 {
+    let outcome = histogram.fraction(lower, upper);
+    if outcome.has_nan_observations {
+        query.note(|notes| notes.fraction_nans(name, span));
+    }
+    outcome.value
 }

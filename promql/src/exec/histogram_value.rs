@@ -3,7 +3,6 @@
 use pilaster_model::Histogram;
 
 use crate::error::QueryError;
-use crate::exec::histogram_cells;
 use crate::exec::plan::BatchOperator;
 use crate::exec::query_state::QueryState;
 use crate::grid::{GridBatch, GridBuilder};
@@ -35,9 +34,9 @@ impl HistogramMeasure {
         match self {
             HistogramMeasure::Count => histogram.count,
             HistogramMeasure::Sum => histogram.sum,
-            HistogramMeasure::Average => histogram.sum / histogram.count,
-            HistogramMeasure::Stddev => histogram_cells::variance(histogram).sqrt(),
-            HistogramMeasure::Stdvar => histogram_cells::variance(histogram),
+            HistogramMeasure::Average => histogram.avg(),
+            HistogramMeasure::Stddev => histogram.variance().sqrt(),
+            HistogramMeasure::Stdvar => histogram.variance(),
         }
     }
 }

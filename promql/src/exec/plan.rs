@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -64,12 +65,15 @@ const CELLS_BETWEEN_YIELDS: usize = 1 << 20;
 pub(crate) struct GridStream {
     stream: SendableRecordBatchStream,
     query: Arc<QueryState>,
+    /// Cells since the last yield.
     cells: usize,
+    /// Samples that came so far, of all streams of one operator.
+    samples: Arc<AtomicUsize>,
 }
 
 impl GridStream {
     pub fn new(stream: SendableRecordBatchStream, query: Arc<QueryState>) -> GridStream {
-        GridStream { stream, query, cells: 0 }
+        GridStream { stream, query, cells: 0, samples: Arc::default() }
     }
 
     /// The next batch. Stops where the query has to stop, and yields to the runtime now and then: a dropped query ends
@@ -86,6 +90,7 @@ impl GridStream {
             Some(Ok(batch)) => {
                 let batch = GridBatch::from_record_batch(&batch).map_err(arrow_error)?;
                 self.cells += batch.width() * batch.row_count();
+                self.samples.fetch_add(batch.sample_count(), Ordering::Relaxed);
                 Ok(Some(batch))
             }
         }
@@ -259,14 +264,21 @@ impl ExecutionPlan for GatherExec {
 
     fn execute(&self, _partition: usize, context: Arc<TaskContext>) -> DataFusionResult<SendableRecordBatchStream> {
         let query = QueryState::of(&context);
+        let samples: Arc<AtomicUsize> = Arc::default();
         let inputs = self
             .inputs
             .iter()
-            .map(|input| Ok(GridStream::new(input.execute(0, Arc::clone(&context))?, Arc::clone(&query))))
+            .map(|input| {
+                let stream = input.execute(0, Arc::clone(&context))?;
+                Ok(GridStream { samples: Arc::clone(&samples), ..GridStream::new(stream, Arc::clone(&query)) })
+            })
             .collect::<DataFusionResult<Vec<GridStream>>>()?;
         let (operator, schema) = (Arc::clone(&self.operator), Arc::clone(&self.schema));
         let batches = stream::once(async move {
             let batches = operator.run(inputs, &query).await?;
+            // From here on the result is held, and its inputs are not.
+            query.hold_samples(batches.iter().map(GridBatch::sample_count).sum())?;
+            query.release_samples(samples.load(Ordering::Relaxed));
             Ok::<_, DataFusionError>(stream::iter(batches).map(move |batch| pack(Ok(batch), &schema)))
         });
         let batches = batches.try_flatten();

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use datafusion::execution::TaskContext;
@@ -18,7 +18,8 @@ pub(crate) struct QueryState {
     /// A monotonic instant, so that operators can stop themselves however busy the runtime is.
     deadline: Option<Instant>,
     cancelled: AtomicBool,
-    samples: AtomicUsize,
+    /// May be below zero for a moment: rows that were never counted are given back too.
+    samples: AtomicI64,
     peak: AtomicUsize,
     read: AtomicUsize,
     max_samples: usize,
@@ -33,7 +34,7 @@ impl QueryState {
         QueryState {
             deadline,
             cancelled: AtomicBool::new(false),
-            samples: AtomicUsize::new(0),
+            samples: AtomicI64::new(0),
             peak: AtomicUsize::new(0),
             read: AtomicUsize::new(0),
             max_samples,
@@ -67,14 +68,19 @@ impl QueryState {
 
     /// Counts samples that the query now holds.
     pub fn hold_samples(&self, count: usize) -> Result<(), QueryError> {
-        let held = self.samples.fetch_add(count, Ordering::Relaxed) + count;
+        let held = self.samples.fetch_add(count as i64, Ordering::Relaxed) + count as i64;
+        let held = usize::try_from(held).unwrap_or(0);
         self.peak.fetch_max(held, Ordering::Relaxed);
         if held > self.max_samples {
-            return Err(QueryError::execution(
-                "query processing would load too many samples into memory in query execution",
-            ));
+            return Err(too_many_samples());
         }
         Ok(())
+    }
+
+    /// # Errors
+    /// Where a series with a sample at each of `count` steps would be more than the query may hold.
+    pub fn check_steps(&self, count: usize) -> Result<(), QueryError> {
+        if count > self.max_samples { Err(too_many_samples()) } else { Ok(()) }
     }
 
     /// Most samples held at once so far.
@@ -94,7 +100,7 @@ impl QueryState {
 
     /// Forgets samples from which a part of the result has been made.
     pub fn release_samples(&self, count: usize) {
-        self.samples.fetch_sub(count, Ordering::Relaxed);
+        self.samples.fetch_sub(count as i64, Ordering::Relaxed);
     }
 
     /// Says that the function at `position` made `labels` from the series `source`.
@@ -122,4 +128,8 @@ impl QueryState {
     pub fn take_notes(&self) -> Notes {
         std::mem::take(&mut self.notes.lock())
     }
+}
+
+fn too_many_samples() -> QueryError {
+    QueryError::execution("query processing would load too many samples into memory in query execution")
 }

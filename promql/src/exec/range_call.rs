@@ -136,7 +136,7 @@ impl RangeCall {
         let windows = Windows::new(input.timestamps_ms, &grid);
         for step in 0..self.steps.count {
             let eval_offset_ms = self.steps.at(step) - grid.first_end_ms;
-            let params = [Param::Const(self.params[0].at(step)), Param::Const(self.params[1].at(step))];
+            let params = self.params_at(step);
             let input = RangeInput { windows: &windows, grid: &grid, params, eval_offset_ms, ..*input };
             range_function(self.function, &input, &mut cells[step..=step], &mut valid[step..=step])
                 .map_err(|error| QueryError::execution(error.to_string()))?;
@@ -148,18 +148,28 @@ impl RangeCall {
         if notes.start_time_overlap {
             query.note(|all| all.start_time_overlap(labels.metric_name(), 1, self.argument_span));
         }
-        if self.function == RangeFunction::Quantile {
-            match &self.params[0] {
-                Scalar::Const(quantile) if is_valid_quantile(*quantile) => {}
-                quantiles => {
-                    for step in (0..valid.len()).filter(|step| valid[*step]) {
-                        let quantile = quantiles.at(step);
-                        if !is_valid_quantile(quantile) {
-                            query.note(|all| all.invalid_quantile(quantile, self.argument_span));
-                        }
-                        if quantiles.as_const().is_some() {
-                            break;
-                        }
+        self.note_quantiles(valid, query);
+    }
+
+    /// The arguments at one step.
+    pub(super) fn params_at(&self, step: usize) -> [Param<'static>; 2] {
+        [Param::Const(self.params[0].at(step)), Param::Const(self.params[1].at(step))]
+    }
+
+    pub(super) fn note_quantiles(&self, valid: &[bool], query: &QueryState) {
+        if self.function != RangeFunction::Quantile {
+            return;
+        }
+        match &self.params[0] {
+            Scalar::Const(quantile) if is_valid_quantile(*quantile) => {}
+            quantiles => {
+                for step in (0..valid.len()).filter(|step| valid[*step]) {
+                    let quantile = quantiles.at(step);
+                    if !is_valid_quantile(quantile) {
+                        query.note(|all| all.invalid_quantile(quantile, self.argument_span));
+                    }
+                    if quantiles.as_const().is_some() {
+                        break;
                     }
                 }
             }

@@ -111,10 +111,9 @@ impl GridOperator for Rank {
         let mut out = GridBuilder::new(self.width, 0);
         for input in inputs {
             let grid = input.collect().await?;
-            if self.is_by_value() && self.param.values(self.width).any(|k| k >= 1.0) {
-                if grid.rows().any(|row| !row.histograms.is_empty()) {
-                    query.note(|notes| notes.histogram_ignored_in_aggregation(self.op.name(), self.span));
-                }
+            let ranks = self.is_by_value() && self.param.values(self.width).any(|k| k >= 1.0);
+            if ranks && grid.rows().any(|row| !row.histograms.is_empty()) {
+                query.note(|notes| notes.histogram_ignored_in_aggregation(self.op.name(), self.span));
             }
             for rows in self.grouped(&grid) {
                 query.check()?;

@@ -19,6 +19,7 @@ use crate::error::QueryError;
 use crate::exec::plan::{OperatorChain, grid_properties};
 use crate::exec::query_state::QueryState;
 use crate::exec::range_call::{RangeCall, Samples};
+use crate::exec::smoothed::smoothed_row;
 use crate::grid::{self, GridBatch, GridBuilder, HistogramCell};
 use crate::kernels::{RangeGrid, Windows, latest, latest_index, smoothed_instant, without_stale};
 use crate::series_table::SeriesTable;
@@ -45,6 +46,8 @@ pub(crate) enum InstantValue {
     Sample,
     /// `timestamp(selector)`, in seconds.
     Timestamp,
+    /// Like `Timestamp`, of an info metric: a histogram is an error.
+    InfoTimestamp,
     /// `start_timestamp(selector)`, in seconds.
     StartTimestamp,
     /// `selector smoothed`
@@ -96,7 +99,7 @@ impl InstantCall {
                     out.set_histograms(found);
                 }
             },
-            InstantValue::Timestamp | InstantValue::StartTimestamp => {
+            InstantValue::Timestamp | InstantValue::InfoTimestamp | InstantValue::StartTimestamp => {
                 let mut newest = vec![u32::MAX; windows.len()];
                 latest_index(windows, &mut newest);
                 let (cells, valid) = out.push(series);
@@ -109,6 +112,11 @@ impl InstantCall {
                     if stale {
                         continue;
                     }
+                    let is_histogram = histograms.is_some_and(|histograms| histograms[index].is_some());
+                    if is_histogram && self.value == InstantValue::InfoTimestamp {
+                        let text = format!("this should be an info metric, with float samples: {labels}");
+                        return Err(QueryError::execution(text));
+                    }
                     let time_ms = match self.value {
                         InstantValue::StartTimestamp => starts_ms.map_or(0, |starts| starts[index]),
                         _ => timestamps_ms[index],
@@ -117,10 +125,10 @@ impl InstantCall {
                 }
             }
             InstantValue::Smoothed { span } => {
-                if let Some(histograms) = histograms {
-                    return crate::exec::smoothed::smoothed_row(
-                        self.grid, series, labels, samples, histograms, span, out, query,
-                    );
+                if histograms.is_some() {
+                    let name = labels.metric_name();
+                    smoothed_row(&self.grid, series, name, samples, span, out, query);
+                    return Ok(());
                 }
                 let live = without_stale(timestamps_ms, values);
                 let (timestamps_ms, values) = match &live {
@@ -233,7 +241,7 @@ impl DisplayAs for SelectExec {
         let call = match &self.select.sampler {
             Sampler::Instant(call) => match call.value {
                 InstantValue::Sample => "last".to_owned(),
-                InstantValue::Timestamp => "timestamp".to_owned(),
+                InstantValue::Timestamp | InstantValue::InfoTimestamp => "timestamp".to_owned(),
                 InstantValue::StartTimestamp => "start_timestamp".to_owned(),
                 InstantValue::Smoothed { .. } => "smoothed".to_owned(),
             },

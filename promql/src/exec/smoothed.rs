@@ -2,25 +2,40 @@
 
 use std::sync::Arc;
 
-use pilaster_model::{Histogram, Labels};
+use pilaster_model::Histogram;
 
 use crate::ast::Span;
-use crate::error::QueryError;
 use crate::exec::query_state::QueryState;
 use crate::exec::range_call::Samples;
+use crate::exec::range_histograms::{cells_of, note_mixed};
 use crate::grid::GridBuilder;
-use crate::kernels::RangeGrid;
+use crate::kernels::{Extension, MixedRangeInput, Param, RangeGrid, mixed_smoothed_instant};
 
-/// Appends the row of a series that has histograms.
-pub(crate) fn smoothed_row(
-    _grid: RangeGrid,
-    _series: u32,
-    _labels: &Labels,
-    _samples: &Samples<'_>,
-    _histograms: &[Option<Arc<Histogram>>],
-    _span: Span,
-    _out: &mut GridBuilder,
-    _query: &QueryState,
-) -> Result<(), QueryError> {
-    Err(QueryError::Unsupported("smoothed selectors over native histograms are not supported yet".to_owned()))
+/// Appends the row of a series that has histograms (see [`Samples::histograms`]); the width of `grid` is the lookback.
+pub(super) fn smoothed_row(
+    grid: &RangeGrid,
+    series: u32,
+    name: &str,
+    samples: &Samples<'_>,
+    span: Span,
+    out: &mut GridBuilder,
+    query: &QueryState,
+) {
+    let input = MixedRangeInput {
+        timestamps_ms: samples.timestamps_ms,
+        values: samples.values,
+        histograms: samples.histograms.unwrap_or_default(),
+        starts_ms: None,
+        grid,
+        lookback_ms: grid.width_ms,
+        params: [Param::Const(0.0); 2],
+        extension: Extension::Smoothed,
+        eval_offset_ms: 0,
+    };
+    let mut found: Vec<Option<Arc<Histogram>>> = vec![None; grid.steps];
+    let (cells, valid) = out.push(series);
+    let notes = mixed_smoothed_instant(&input, cells, valid, &mut found);
+    note_mixed(notes, name, span, query);
+    out.set_histograms(cells_of(found));
+    out.drop_empty();
 }

@@ -97,8 +97,9 @@ impl BatchOperator for SubqueryCall {
         for row in batch.rows() {
             self.row(row, &mut out, query)?;
         }
-        let batch = out.finish();
-        query.hold_samples(batch.sample_count())?;
-        Ok(batch)
+        let result = out.finish();
+        query.hold_samples(result.sample_count())?;
+        query.release_samples(batch.sample_count());
+        Ok(result)
     }
 }

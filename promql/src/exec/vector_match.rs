@@ -122,6 +122,14 @@ impl Buffer {
     }
 }
 
+/// Where two cells meet, and the output series of their result.
+#[derive(Clone, Copy)]
+struct Meeting {
+    step: usize,
+    signature: u32,
+    output: u32,
+}
+
 /// State of one run.
 struct Run<'a> {
     buffers: HashMap<u32, Buffer>,
@@ -214,22 +222,20 @@ impl VectorMatch {
 
     fn pair(
         &self,
-        step: usize,
-        signature: u32,
-        output: u32,
+        meeting: Meeting,
         many: Cell<'_>,
         one: Cell<'_>,
         run: &mut Run<'_>,
         query: &QueryState,
     ) -> Result<(), QueryError> {
+        let Meeting { step, signature, output } = meeting;
         let (left, right) = self.operands(many, one);
         let Some(result) = self.evaluate(left, right, query)? else { return Ok(()) };
-        if let Some(matched) = &mut run.matched[signature as usize] {
-            if std::mem::replace(&mut matched[step], true) && self.one_to_one {
-                return Err(QueryError::execution(
-                    "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
-                ));
-            }
+        let matched = run.matched[signature as usize].as_mut().map(|steps| std::mem::replace(&mut steps[step], true));
+        if matched == Some(true) && self.one_to_one {
+            return Err(QueryError::execution(
+                "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
+            ));
         }
         let order = &mut run.order;
         let buffer = run.buffers.entry(output).or_insert_with(|| {
@@ -289,7 +295,6 @@ impl VectorMatch {
                     Ok(result) => result.map(Kept::Histogram),
                     Err(Refusal::Types) => return refused("histogram", "histogram"),
                     Err(Refusal::Noted) => return Ok(None),
-                    Err(Refusal::Failed(error)) => return Err(error),
                 }
             }
         };
@@ -318,7 +323,7 @@ impl VectorMatch {
                 (None, Some(fill)) => (Cell::Float(fill), self.outputs.of(many.series, None)),
                 (None, None) => continue,
             };
-            self.pair(step, signature, output, cell_of(&many, step), one, run, query)?;
+            self.pair(Meeting { step, signature, output }, cell_of(&many, step), one, run, query)?;
         }
         Ok(())
     }
@@ -333,7 +338,8 @@ impl VectorMatch {
                 if before[signature as usize].as_ref().is_some_and(|matched| matched[step]) {
                     continue;
                 }
-                self.pair(step, signature, output, Cell::Float(fill), cell_of(&row, step), run, query)?;
+                let meeting = Meeting { step, signature, output };
+                self.pair(meeting, Cell::Float(fill), cell_of(&row, step), run, query)?;
             }
         }
         Ok(())
@@ -411,9 +417,6 @@ impl GridOperator for VectorMatch {
                 merge_rows(*output, &[row], &mut out)?;
             }
         }
-        let batch = out.finish();
-        query.hold_samples(batch.sample_count())?;
-        query.release_samples(many.sample_count() + one.sample_count());
-        Ok(vec![batch])
+        Ok(vec![out.finish()])
     }
 }

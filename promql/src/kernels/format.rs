@@ -4,7 +4,7 @@
 ///
 /// `count_values` labels and scalar-to-string conversions.
 pub fn format_float(value: f64) -> String {
-    if value.is_finite() { format!("{value}") } else { not_finite(value).to_owned() }
+    if value.is_finite() { pilaster_model::histogram::format_decimal(value) } else { not_finite(value).to_owned() }
 }
 
 /// Go's `%g` and `%v`: shortest digits, with an exponent below 1e-4 and from 1e6 on ("1e+06").

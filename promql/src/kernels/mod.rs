@@ -30,8 +30,9 @@ pub use instant::{latest, latest_index, smoothed_instant};
 pub use kahan::{Kahan, add_compensated};
 pub use order::{is_valid_quantile, quantile};
 pub use range::{
-    Extension, Param, RangeError, RangeFunction, RangeInput, RangeNotes, range_function, start_time_overlaps,
-    starts_anew,
+    Extension, HistogramRangeInput, MixedNotes, MixedRangeInput, MixedWindows, Param, RangeError, RangeFunction,
+    RangeInput, RangeNotes, histogram_range_function, mixed_range_function, mixed_smoothed_instant, range_function,
+    start_time_overlaps, starts_anew,
 };
 pub use windows::{
     FloatSamples, RangeGrid, SplitSamples, Windows, has_stale, samples_of_cells, split, without_stale,

@@ -168,6 +168,35 @@ pub fn split(
     split
 }
 
+/// The samples of one series in order, staleness markers removed.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LiveSamples {
+    pub timestamps_ms: Vec<i64>,
+    pub values: Vec<f64>,
+    pub histograms: Vec<Option<Arc<Histogram>>>,
+    pub starts_ms: Option<Vec<i64>>,
+}
+
+/// Like [`split`], leaving floats and histograms in one order.
+pub(super) fn live_samples(
+    timestamps_ms: &[i64],
+    values: &[f64],
+    histograms: &[Option<Arc<Histogram>>],
+    starts_ms: Option<&[i64]>,
+) -> LiveSamples {
+    let is_live = |index: &usize| match &histograms[*index] {
+        Some(histogram) => !histogram.is_stale(),
+        None => !is_stale(values[*index]),
+    };
+    let kept: Vec<usize> = (0..timestamps_ms.len()).filter(is_live).collect();
+    LiveSamples {
+        timestamps_ms: kept.iter().map(|&i| timestamps_ms[i]).collect(),
+        values: kept.iter().map(|&i| values[i]).collect(),
+        histograms: kept.iter().map(|&i| histograms[i].clone()).collect(),
+        starts_ms: starts_ms.map(|starts| kept.iter().map(|&i| starts[i]).collect()),
+    }
+}
+
 /// The valid cells of a row as samples at the steps' times: what a subquery hands to a range function.
 pub fn samples_of_cells(timestamps_ms: &[i64], values: &[f64], valid: &[bool]) -> (Vec<i64>, Vec<f64>) {
     let live = || valid.iter().enumerate().filter(|&(_, &valid)| valid).map(|(index, _)| index);

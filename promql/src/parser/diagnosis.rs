@@ -4,10 +4,10 @@
 //! well formed, so one pass with a stack of open constructs finds it.
 
 use super::lexer::{Kind, Token};
-use super::{Problem, Read};
+use super::{Problem, Read, Rule};
 
 /// The token at index `at` (or the end) cannot follow what stands before it.
-pub fn syntax(text: &str, tokens: &[Token], at: usize) -> Problem {
+pub fn syntax(text: &str, tokens: &[Token], at: usize, rule: Rule) -> Problem {
     let read = Read::looking(at);
     if tokens.is_empty() {
         return Problem { at: 0, message: "no expression found in input".to_owned(), read };
@@ -17,7 +17,12 @@ pub fn syntax(text: &str, tokens: &[Token], at: usize) -> Problem {
         Some(token) => (token.start, token.describe(text)),
         None => (text.len(), "end of input".to_owned()),
     };
-    let context = Scan::over(&tokens[..at], tokens.get(at)).context();
+    let mut scan = Scan::over(&tokens[..at], tokens.get(at));
+    if rule == Rule::selector {
+        // Nothing but a selector's own braces is known there.
+        scan.stack.retain(|frame| matches!(frame, Frame::Braces(_)));
+    }
+    let context = scan.context();
     Problem { at: start, message: format!("unexpected {description}{context}"), read }
 }
 
@@ -356,14 +361,15 @@ impl Scan {
                     self.operand = true;
                 }
                 Frame::Brackets { done, .. } => {
-                    if !done && !(is_first && named) && !(self.operand && !is_first) {
+                    let has_operand = done || if is_first { named } else { self.operand };
+                    if !has_operand {
                         added.push(Kind::Number);
                     }
                     added.push(Kind::RightBracket);
                     self.operand = true;
                 }
                 Frame::Offset { .. } => {
-                    if !(is_first && named) && is_first {
+                    if is_first && !named {
                         added.push(Kind::Number);
                     }
                     self.operand = true;

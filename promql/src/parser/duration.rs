@@ -49,7 +49,7 @@ fn seconds_to_ms(seconds: f64) -> i64 {
 
 /// Whether `seconds` overflow 64 bits of nanoseconds.
 fn out_of_range(seconds: f64) -> bool {
-    const LIMIT: f64 = 9_223_372_036.854_775_808;
+    const LIMIT: f64 = i64::MAX as f64 / 1e9;
     !(-LIMIT..=LIMIT).contains(&seconds) && !seconds.is_nan()
 }
 

@@ -176,7 +176,7 @@ fn build<T>(
             return match (builder.into_problems().into_iter().next(), made) {
                 (Some(problem), _) => Err(problem.into_error(text)),
                 (None, Some(made)) => Ok(made),
-                (None, None) => Err(diagnosis::syntax(text, &tokens, tokens.len()).into_error(text)),
+                (None, None) => Err(diagnosis::syntax(text, &tokens, tokens.len(), rule).into_error(text)),
             };
         }
         Err(at) => at,
@@ -201,7 +201,7 @@ fn build<T>(
         Some(error) if is_lex_error => {
             Problem { at: error.at, message: error.message, read: Read::looking(read.len()) }
         }
-        _ => diagnosis::syntax(text, &tokens, refused_at),
+        _ => diagnosis::syntax(text, &tokens, refused_at, rule),
     };
     Err(problem.into_error(text))
 }

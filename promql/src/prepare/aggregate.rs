@@ -8,12 +8,12 @@ use pilaster_model::Labels;
 use crate::ast::{Aggregate, AggregateOp, Expr};
 use crate::error::QueryError;
 use crate::exec::aggregate::{Aggregation, float_aggregate};
-use crate::exec::histogram_cells;
 use crate::exec::rank::{QuantileAggregation, Rank};
 use crate::exec::scalar::Scalar;
 use crate::grid::{Grid, GridBuilder};
 use crate::kernels::{format_float, format_g, is_valid_quantile};
-use crate::prepare::labels::{is_label_name, string};
+use crate::parser::quote::{is_label_name, quote};
+use crate::prepare::labels::string;
 use crate::prepare::node::Node;
 use crate::prepare::{Evaluation, Preparer, unwrap_parens};
 use crate::series_table::{Groups, Key, SeriesTable};
@@ -105,7 +105,7 @@ impl Preparer {
         evaluation: Evaluation,
     ) -> Result<Node, QueryError> {
         if !is_label_name(label) {
-            return Err(QueryError::execution(format!("invalid label name \"{label}\"")));
+            return Err(QueryError::execution(format!("invalid label name {}", quote(label))));
         }
         let node = self.vector(inner, evaluation).await?;
         let input = Arc::clone(&node.table);
@@ -147,7 +147,7 @@ fn count_by_value(
                     }
                     format_float(row.values[step])
                 }
-                Some(histogram) => histogram_cells::text(histogram),
+                Some(histogram) => histogram.to_string(),
                 None => continue,
             };
             let mut builder = labels.to_builder();

@@ -243,7 +243,7 @@ impl Preparer {
                     None => None,
                 };
                 let pin = self.range.pin(modifiers)?;
-                let inner = self.inner_evaluation(width_ms, step_ms, pin, evaluation);
+                let inner = self.inner_evaluation(width_ms, step_ms, pin, evaluation)?;
                 call.grid = pin.grid(evaluation.steps, width_ms);
                 let node = self.vector_or_scalar(expr, inner).await?;
                 let width = evaluation.steps.count;

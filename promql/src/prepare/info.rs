@@ -1,12 +1,329 @@
-//! `info(v, {data labels})`: adds labels of info metrics. Which ones a series gets may change from step to step.
+//! `info(v, {data labels})`: adds labels of info metrics. Which ones a series gets may change from step to step, so it
+//! is computed while preparing.
+//!
+//! Source: Prometheus 3.14 `promql/info.go`.
 
-use crate::ast::Expr;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use pilaster_model::{Labels, METRIC_NAME, MatchOp, Matcher, TimeRange};
+
+use crate::ast::{Expr, ExprKind, VectorSelector};
 use crate::error::QueryError;
+use crate::exec::merge_series::merge_rows;
+use crate::exec::select::{InstantCall, InstantValue, Sampler, Select};
+use crate::grid::{Grid, GridBuilder, HistogramCell, Row};
 use crate::prepare::node::Node;
-use crate::prepare::{Evaluation, Preparer};
+use crate::prepare::times::Pin;
+use crate::prepare::{Evaluation, Preparer, unwrap_parens};
+use crate::series_table::SeriesTable;
+
+/// The labels that an info series shares with the series it describes.
+const IDENTIFYING: [&str; 2] = ["instance", "job"];
+
+/// What is looked for where nothing else is named.
+const DEFAULT_METRIC: &str = "target_info";
+
+/// The second argument.
+struct DataLabels {
+    /// All but those on the metric's name.
+    matchers: Vec<Matcher>,
+    /// What info metrics are called.
+    names: Vec<Matcher>,
+}
+
+impl DataLabels {
+    fn new(selector: Option<&VectorSelector>) -> Result<DataLabels, QueryError> {
+        let all = selector.map_or(&[][..], |selector| &selector.matchers);
+        let (mut names, matchers): (Vec<Matcher>, Vec<Matcher>) =
+            all.iter().cloned().partition(|matcher| matcher.name() == METRIC_NAME);
+        let positive = |matcher: &Matcher| matches!(matcher.op(), MatchOp::Equal | MatchOp::Regex);
+        if names.is_empty() {
+            names.push(Matcher::equal(METRIC_NAME, DEFAULT_METRIC));
+        } else if !names.iter().any(positive) {
+            names.insert(0, matcher(MatchOp::Regex, METRIC_NAME, ".+_info")?);
+        }
+        Ok(DataLabels { matchers, names })
+    }
+
+    /// Whether a series is an info series itself, which gets no labels.
+    fn is_info(&self, labels: &Labels) -> bool {
+        self.names.iter().all(|matcher| matcher.matches(labels.metric_name()))
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        name != METRIC_NAME && (self.matchers.is_empty() || self.matchers.iter().any(|matcher| matcher.name() == name))
+    }
+
+    /// Whether a series without info series stays.
+    fn optional(&self) -> bool {
+        self.matchers.iter().all(|matcher| matcher.matches(""))
+    }
+}
+
+fn matcher(op: MatchOp, name: &str, value: &str) -> Result<Matcher, QueryError> {
+    Matcher::new(op, name, value).map_err(|error| QueryError::execution(error.to_string()))
+}
+
+/// The info series of one identity, by metric name, each with its row of sample times.
+type InfoSeries<'a> = Vec<(&'a str, Vec<(&'a Labels, Row<'a>)>)>;
 
 impl Preparer {
-    pub(super) async fn info(&self, _: &Expr, _: &[Expr], _: Evaluation) -> Result<Node, QueryError> {
-        Err(QueryError::Unsupported("function info is not supported yet".to_owned()))
+    pub(super) async fn info(&self, _: &Expr, args: &[Expr], evaluation: Evaluation) -> Result<Node, QueryError> {
+        let (vector, selector) = match args {
+            [vector] => (vector, None),
+            [vector, data] => match &unwrap_parens(data).kind {
+                ExprKind::VectorSelector(selector) => (vector, Some(selector)),
+                _ => return Err(QueryError::BadData("info takes a selector as second argument".to_owned())),
+            },
+            _ => return Err(QueryError::BadData("info takes one or two arguments".to_owned())),
+        };
+        let data = DataLabels::new(selector)?;
+        let pin = self.first_pin(unwrap_parens(vector), None)?.unwrap_or(Pin { offset_ms: 0, at_ms: None });
+        let node = self.vector(vector, evaluation).await?;
+        let table = Arc::clone(&node.table);
+        let base = self.collect(node).await?;
+        let (info_table, info) = match self.identities(&base, &table, &data)? {
+            None => (Arc::new(SeriesTable::default()), Grid::new(Vec::new())),
+            Some(identities) => {
+                let node = self.info_series(identities, &data, pin, evaluation)?;
+                (Arc::clone(&node.table), self.collect(node).await?)
+            }
+        };
+        combine(&base, &table, &info, &info_table, &data, evaluation.steps.count)
     }
+
+    /// The time of the first selector: of what its info series were then the labels are taken.
+    fn first_pin(&self, expr: &Expr, outer: Option<Pin>) -> Result<Option<Pin>, QueryError> {
+        let inside = |own: Pin| match (own.at_ms, outer) {
+            (None, Some(outer)) => Pin { offset_ms: own.offset_ms + outer.offset_ms, at_ms: outer.at_ms },
+            _ => own,
+        };
+        match &expr.kind {
+            ExprKind::VectorSelector(selector) | ExprKind::MatrixSelector { selector, .. } => {
+                Ok(Some(inside(self.range.pin(&selector.modifiers)?)))
+            }
+            ExprKind::Subquery { expr, modifiers, .. } => {
+                let pin = inside(self.range.pin(modifiers)?);
+                self.first_pin(expr, Some(pin))
+            }
+            _ => {
+                for child in expr.children() {
+                    if let Some(pin) = self.first_pin(child, outer)? {
+                        return Ok(Some(pin));
+                    }
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Matchers for the identifying labels that occur; `None` where none does.
+    fn identities(
+        &self,
+        base: &Grid,
+        table: &SeriesTable,
+        data: &DataLabels,
+    ) -> Result<Option<Vec<Matcher>>, QueryError> {
+        let mut matchers = Vec::new();
+        for name in IDENTIFYING {
+            let mut values: Vec<&str> = base
+                .rows()
+                .filter(Row::has_samples)
+                .map(|row| &table.labels[row.series as usize])
+                .filter(|labels| !data.is_info(labels))
+                .map(|labels| labels.get(name))
+                .filter(|value| !value.is_empty())
+                .collect();
+            values.sort_unstable();
+            values.dedup();
+            if !values.is_empty() {
+                let pattern: Vec<String> = values.into_iter().map(quote_meta).collect();
+                matchers.push(matcher(MatchOp::Regex, name, &pattern.join("|"))?);
+            }
+        }
+        Ok((!matchers.is_empty()).then_some(matchers))
+    }
+
+    fn info_series(
+        &self,
+        mut matchers: Vec<Matcher>,
+        data: &DataLabels,
+        pin: Pin,
+        evaluation: Evaluation,
+    ) -> Result<Node, QueryError> {
+        matchers.extend(data.matchers.iter().chain(&data.names).cloned());
+        let grid = pin.grid(evaluation.steps, self.options.lookback_ms);
+        let range = TimeRange::new(grid.start_ms(0).saturating_add(1), grid.end_ms(grid.steps - 1));
+        let selection = self.source.select(&matchers, range)?;
+        let table = Arc::new(SeriesTable::new(selection.labels().to_vec()));
+        let sampler = Sampler::Instant(InstantCall { grid, value: InstantValue::InfoTimestamp });
+        let width = evaluation.steps.count;
+        let text = "info series".to_owned();
+        Ok(Node::leaf(Select { selection, table, sampler, width, chunk_series: 256, text }, 1))
+    }
+}
+
+/// Go's `regexp.QuoteMeta`.
+fn quote_meta(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len());
+    for character in text.chars() {
+        if r"\.+*?()|[]{}^$".contains(character) {
+            quoted.push('\\');
+        }
+        quoted.push(character);
+    }
+    quoted
+}
+
+fn identity(labels: &Labels) -> [&str; 2] {
+    IDENTIFYING.map(|name| labels.get(name))
+}
+
+/// Per identity its info series.
+fn by_identity<'a>(info: &'a Grid, table: &'a SeriesTable) -> HashMap<[&'a str; 2], InfoSeries<'a>> {
+    let mut identities: HashMap<[&str; 2], InfoSeries<'_>> = HashMap::new();
+    for row in info.rows().filter(Row::has_samples) {
+        let labels = &table.labels[row.series as usize];
+        let metrics = identities.entry(identity(labels)).or_default();
+        match metrics.iter_mut().find(|(name, _)| *name == labels.metric_name()) {
+            Some((_, series)) => series.push((labels, row)),
+            None => metrics.push((labels.metric_name(), vec![(labels, row)])),
+        }
+    }
+    identities
+}
+
+/// The newest info series of one metric at `step`.
+fn newest<'a>(series: &[(&'a Labels, Row<'a>)], step: usize) -> Result<Option<&'a Labels>, QueryError> {
+    let mut best: Option<(&Labels, f64)> = None;
+    for (labels, row) in series.iter().filter(|(_, row)| row.valid[step]) {
+        let time = row.values[step];
+        match best {
+            Some((known, at)) if at == time => {
+                let at_ms = (time * 1000.0).round();
+                return Err(QueryError::execution(format!(
+                    "found duplicate series for info metric: existing {known} @ {at_ms}, new {labels} @ {at_ms}"
+                )));
+            }
+            Some((_, at)) if at > time => {}
+            _ => best = Some((labels, time)),
+        }
+    }
+    Ok(best.map(|(labels, _)| labels))
+}
+
+/// The labels of a series with those of its info series; `None` where the series has to have some and has none.
+fn enriched(base: &Labels, infos: &[&Labels], data: &DataLabels) -> Result<Option<Labels>, QueryError> {
+    let mut added: Vec<(&str, &str)> = Vec::new();
+    for (name, value) in infos.iter().flat_map(|labels| labels.iter()).filter(|(name, _)| data.wants(name)) {
+        match added.iter().find(|(known, _)| *known == name) {
+            Some((_, known)) if *known != value => {
+                return Err(QueryError::execution(format!("conflicting label: {name}")));
+            }
+            Some(_) => {}
+            None if base.find(name).is_none() => added.push((name, value)),
+            None => {}
+        }
+    }
+    if infos.is_empty() && !data.optional() {
+        return Ok(None);
+    }
+    let mut builder = base.to_builder();
+    for (name, value) in added {
+        builder.set(name, value);
+    }
+    Ok(Some(builder.build()))
+}
+
+/// Cells of one output series.
+struct Pending {
+    values: Vec<f64>,
+    valid: Vec<bool>,
+    histograms: Vec<HistogramCell>,
+}
+
+/// Output series in order of appearance.
+#[derive(Default)]
+struct Output {
+    numbers: HashMap<Labels, usize>,
+    labels: Vec<Labels>,
+    drop_name: Vec<bool>,
+    rows: Vec<Pending>,
+}
+
+impl Output {
+    fn number(&mut self, labels: Labels, drop_name: bool, width: usize) -> usize {
+        let next = self.labels.len();
+        let number = *self.numbers.entry(labels.clone()).or_insert(next);
+        if number == next {
+            self.labels.push(labels);
+            self.drop_name.push(drop_name);
+            let (values, valid) = (vec![0.0; width], vec![false; width]);
+            self.rows.push(Pending { values, valid, histograms: Vec::new() });
+        }
+        number
+    }
+
+    fn set(&mut self, number: usize, row: Row<'_>, step: usize) -> Result<(), QueryError> {
+        let pending = &mut self.rows[number];
+        let histogram_taken = pending.histograms.iter().any(|(taken, _)| *taken == step as u32);
+        if pending.valid[step] || histogram_taken {
+            return Err(QueryError::same_labelset());
+        }
+        match row.histogram(step) {
+            Some(histogram) if !row.valid[step] => pending.histograms.push((step as u32, Arc::clone(histogram))),
+            _ => (pending.values[step], pending.valid[step]) = (row.values[step], true),
+        }
+        Ok(())
+    }
+}
+
+fn combine(
+    base: &Grid,
+    table: &SeriesTable,
+    info: &Grid,
+    info_table: &SeriesTable,
+    data: &DataLabels,
+    width: usize,
+) -> Result<Node, QueryError> {
+    let identities = by_identity(info, info_table);
+    let mut output = Output::default();
+    for row in base.rows() {
+        let labels = &table.labels[row.series as usize];
+        let drop_name = table.drops_name(row.series as usize);
+        let ignored = data.is_info(labels);
+        let metrics = identities.get(&identity(labels)).filter(|_| !ignored);
+        // Info series rarely change: the labels of the step before mostly serve again.
+        let mut last: Option<(Vec<&Labels>, Option<usize>)> = None;
+        for step in (0..width).filter(|step| row.is_present(*step)) {
+            let mut infos = Vec::new();
+            for (_, series) in metrics.into_iter().flatten() {
+                infos.extend(newest(series, step)?);
+            }
+            let known = last.as_ref().filter(|(known, _)| *known == infos).map(|(_, number)| *number);
+            let number = match known {
+                Some(number) => number,
+                None if ignored => Some(output.number(labels.clone(), drop_name, width)),
+                None => enriched(labels, &infos, data)?.map(|labels| output.number(labels, drop_name, width)),
+            };
+            if let Some(number) = number {
+                output.set(number, row, step)?;
+            }
+            last = Some((infos, number));
+        }
+    }
+    let mut builder = GridBuilder::new(width, output.rows.len());
+    for (number, pending) in output.rows.iter_mut().enumerate() {
+        pending.histograms.sort_by_key(|(step, _)| *step);
+        let row = Row {
+            series: number as u32,
+            values: &pending.values,
+            valid: &pending.valid,
+            histograms: &pending.histograms,
+        };
+        merge_rows(number as u32, &[row], &mut builder)?;
+    }
+    let table = Arc::new(SeriesTable::with_drop_names(output.labels, output.drop_name));
+    Ok(Node::known(vec![builder.finish()], table, width, "info"))
 }

@@ -8,6 +8,7 @@ use crate::ast::{Expr, ExprKind};
 use crate::error::QueryError;
 use crate::exec::merge_series::Collision;
 use crate::exec::sort::natural_order;
+use crate::parser::quote::is_label_name;
 use crate::prepare::node::Node;
 use crate::prepare::{Evaluation, Preparer, unwrap_parens};
 use crate::series_table::SeriesTable;
@@ -18,11 +19,6 @@ pub(super) fn string(expr: &Expr) -> Result<&str, QueryError> {
         ExprKind::String(text) => Ok(text),
         _ => Err(QueryError::BadData(format!("expected a string, got {}", expr.value_type().describe()))),
     }
-}
-
-/// Any UTF-8 but the empty text, as in Prometheus 3.
-pub(super) fn is_label_name(name: &str) -> bool {
-    !name.is_empty()
 }
 
 impl Preparer {

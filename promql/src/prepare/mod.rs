@@ -16,6 +16,7 @@ mod scalar;
 pub(crate) mod times;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use datafusion::execution::TaskContext;
 use futures::future::BoxFuture;
@@ -74,6 +75,8 @@ pub(crate) struct Preparer {
     pub range: QueryRange,
     pub query: Arc<QueryState>,
     pub context: Arc<TaskContext>,
+    /// Cells of the largest leaf prepared so far.
+    pub largest_leaf: AtomicUsize,
 }
 
 impl Preparer {
@@ -155,9 +158,10 @@ impl Preparer {
         let table = Arc::new(SeriesTable::new(selection.labels().to_vec()));
         let width = evaluation.steps.count;
         // A sample per 15 s is what most people scrape; the guess only sizes chunks and partitions.
+        self.largest_leaf.fetch_max(table.len() * width, Ordering::Relaxed);
         let range_ms = range.max_ms.saturating_sub(range.min_ms).max(0) as usize;
         let cost = width.max(range_ms / 15_000).max(1);
-        let chunk_series = (self.options.partition_cells / 2 / cost).clamp(8, 1024);
+        let chunk_series = (self.options.partition_cells / 2 / cost).clamp(1, 1024);
         let partitions =
             (table.len() * cost / self.options.partition_cells.max(1)).clamp(1, self.options.partitions.max(1));
         let text = describe_selector(selector);
@@ -198,7 +202,7 @@ impl Preparer {
         step_ms: Option<i64>,
         pin: times::Pin,
         evaluation: Evaluation,
-    ) -> Evaluation {
+    ) -> Result<Evaluation, QueryError> {
         let step_ms = step_ms.unwrap_or(self.options.default_subquery_step_ms).max(1);
         let (first_ms, last_ms) = match pin.at_ms {
             Some(at_ms) => (at_ms, at_ms),
@@ -212,7 +216,9 @@ impl Preparer {
             start_ms = start_ms.saturating_add(step_ms);
         }
         let steps = Steps::range(start_ms, end_ms, step_ms);
-        Evaluation { steps, is_range: end_ms != start_ms }
+        // One series would already be too much, and a row of them might not even be allocated.
+        self.query.check_steps(steps.count)?;
+        Ok(Evaluation { steps, is_range: end_ms != start_ms })
     }
 
     /// Computes a node while preparing.

@@ -215,7 +215,7 @@ fn pinned(query: &str, at_ms: i64) -> Vec<(String, i64)> {
     times.into_iter().map(|at_ms| (query.clone(), at_ms)).collect()
 }
 
-/// False where a function depends on the evaluation time.
+/// Sets `@`; false where a function depends on the evaluation time.
 fn pin(expr: &mut Expr, at_ms: i64) -> bool {
     let set = |at: &mut Option<At>| {
         if !matches!(at, Some(At::Timestamp(_))) {
@@ -232,8 +232,7 @@ fn pin(expr: &mut Expr, at_ms: i64) -> bool {
             true
         }
         ExprKind::Call { function, args } => {
-            let same = args.iter_mut().map(|arg| pin(arg, at_ms)).fold(true, |all, one| all && one);
-            same && !TIME_DEPENDENT.contains(&function.name)
+            pin_all(args.iter_mut(), at_ms) && !TIME_DEPENDENT.contains(&function.name)
         }
         ExprKind::Number(_)
         | ExprKind::DurationLiteral(_)
@@ -241,10 +240,16 @@ fn pin(expr: &mut Expr, at_ms: i64) -> bool {
         | ExprKind::Aggregate(_)
         | ExprKind::Binary(_)
         | ExprKind::Unary { .. }
-        | ExprKind::Paren(_) => {
-            expr.children_mut().into_iter().map(|child| pin(child, at_ms)).fold(true, |all, one| all && one)
-        }
+        | ExprKind::Paren(_) => pin_all(expr.children_mut().into_iter(), at_ms),
     }
+}
+
+fn pin_all<'a>(exprs: impl Iterator<Item = &'a mut Expr>, at_ms: i64) -> bool {
+    let mut all = true;
+    for expr in exprs {
+        all &= pin(expr, at_ms);
+    }
+    all
 }
 
 #[cfg(test)]

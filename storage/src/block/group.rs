@@ -2,8 +2,11 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
+use parquet::basic::BoundaryOrder;
 use parquet::data_type::ByteArray;
+use parquet::file::metadata::ColumnIndexBuilder;
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::{ColumnDescPtr, SchemaDescriptor};
 use pilaster_model::{Labels, stale_nan};
@@ -13,10 +16,14 @@ use super::divide::{Divisor, Kind, Split};
 use super::index::{Counts, Part};
 use super::page::put_runs;
 use super::schema::Column;
+use super::timeline::Timelines;
 use super::{BlockError, BlockSeries};
 
 /// Text longer than this has no business in statistics.
 const STATISTICS_TEXT_BYTES: usize = 128;
+
+/// A page of timestamps ends after so many rows at the latest: its size must fit 31 bits.
+const TIMESTAMP_PAGE_ROWS: usize = 4 << 20;
 
 /// How pages are cut and packed; follows from the block's level.
 #[derive(Debug, Clone, Copy)]
@@ -29,10 +36,7 @@ pub struct Layout {
 impl Layout {
     /// Small pages for short, young blocks, which are read for few series; large ones where samples stay.
     pub fn of_level(level: u8) -> Layout {
-        match level {
-            0 => Layout { page_rows: 16_384, compression_level: 1 },
-            1.. => Layout { page_rows: 32_768, compression_level: 3 },
-        }
+        Layout { page_rows: if level == 0 { 16_384 } else { 32_768 }, compression_level: 3 }
     }
 }
 
@@ -130,14 +134,11 @@ fn rows_of(page: &[Piece]) -> usize {
 }
 
 /// Encodes `series`, sorted, of which the first is number `first_series` in the file.
-///
-/// `own_time` says of each series whether its timestamps will be read from the `ts` pages.
 pub fn encode(
     columns: &[Column],
     schema: &SchemaDescriptor,
     series: &[BlockSeries],
     first_series: u32,
-    own_time: &[bool],
     layout: Layout,
 ) -> Result<EncodedGroup, BlockError> {
     let values = Values::of(series);
@@ -152,7 +153,7 @@ pub fn encode(
             Column::Metric => (None, group.metric(descriptor)?),
             Column::Labels => (None, group.labels(descriptor)?),
             Column::Promoted { label, .. } => (None, group.promoted(descriptor, label)?),
-            Column::Ts => (Some(Part::Ts), group.timestamps(descriptor, own_time, layout)?),
+            Column::Ts => (Some(Part::Ts), group.timestamps(descriptor, layout)?),
             Column::ValueInt => (Some(Part::Integers), group.integers(descriptor)?),
             Column::ValueDiv => (None, group.divisors(descriptor)?),
             Column::Value => (Some(Part::Doubles), group.doubles(descriptor)?),
@@ -189,12 +190,23 @@ impl Encoder<'_> {
         chunk.finish(statistics, column_index)
     }
 
+    /// Ascending numbers with long runs: differences take a third of what a dictionary of so many entries does.
     fn series_id(&mut self, descriptor: ColumnDescPtr) -> Result<FinishedChunk, BlockError> {
-        let mut dictionary = Dictionary::default();
-        let ids = self.first_series as i32..self.first_series as i32 + self.series.len() as i32;
-        let entries: Vec<Option<u32>> = ids.clone().map(|id| Some(dictionary.push_fixed(&id.to_le_bytes()))).collect();
-        let statistics = Statistics::int32(Some(ids.start), Some(ids.end - 1), None, Some(0), false);
-        self.by_series(descriptor, &dictionary, &entries, Some(PageIndexOrder::Ascending), |_, _| Some(statistics))
+        let mut index = ColumnIndexBuilder::new(descriptor.physical_type());
+        index.set_boundary_order(BoundaryOrder::ASCENDING);
+        let mut chunk = Chunk::new(descriptor);
+        let mut ids: Vec<i64> = Vec::new();
+        let id_of = |piece: &Piece| self.first_series as i32 + piece.series as i32;
+        for page in self.pages {
+            ids.clear();
+            page.iter().for_each(|piece| ids.resize(ids.len() + piece.rows.len(), i64::from(id_of(piece))));
+            chunk.put_integers(ids.len(), &[], &ids, &[Candidate::Delta(16)], self.zstd)?;
+            let bytes = |id: i64| (id as i32).to_le_bytes().to_vec();
+            index.append(false, bytes(ids[0]), bytes(ids[ids.len() - 1]), 0);
+        }
+        let last = self.first_series as i32 + self.series.len() as i32 - 1;
+        let statistics = Statistics::int32(Some(self.first_series as i32), Some(last), None, Some(0), false);
+        chunk.finish(Some(statistics), Some(index))
     }
 
     fn text<'t>(
@@ -213,7 +225,10 @@ impl Encoder<'_> {
                 Some(*known.entry(text).or_insert_with(|| dictionary.push_text(text.as_bytes())))
             })
             .collect();
-        let indexed = longest <= STATISTICS_TEXT_BYTES && !dictionary.is_empty();
+        if dictionary.is_empty() {
+            return self.nulls(descriptor);
+        }
+        let indexed = longest <= STATISTICS_TEXT_BYTES;
         self.by_series(descriptor, &dictionary, &entries, indexed.then_some(order), |dictionary, nulls| {
             let (min, max) = dictionary.min_max().filter(|_| indexed)?;
             let bytes = |text: &[u8]| Some(ByteArray::from(text.to_vec()));
@@ -264,16 +279,11 @@ impl Encoder<'_> {
 
     /// Timelines repeat once per series, so one page with a long window shrinks them to almost nothing. Where many
     /// series have timestamps of their own, those are read from here: then pages are as small as those of values.
-    fn timestamps(
-        &mut self,
-        descriptor: ColumnDescPtr,
-        own_time: &[bool],
-        layout: Layout,
-    ) -> Result<FinishedChunk, BlockError> {
-        let rows = |wanted: &dyn Fn(usize) -> bool| -> usize {
-            self.series.iter().enumerate().filter(|(i, _)| wanted(*i)).map(|(_, one)| one.timestamps.len()).sum()
-        };
-        let (all, own) = (rows(&|_| true), rows(&|index| own_time[index]));
+    fn timestamps(&mut self, descriptor: ColumnDescPtr, layout: Layout) -> Result<FinishedChunk, BlockError> {
+        let all: Vec<Arc<[i64]>> = self.series.iter().map(|series| series.timestamps.clone()).collect();
+        let places = Timelines::of(&all).places;
+        let own: usize = all.iter().zip(&places).filter(|(_, place)| place.is_none()).map(|(own, _)| own.len()).sum();
+        let all: usize = all.iter().map(|timestamps| timestamps.len()).sum();
         let mut chunk = Chunk::new(descriptor);
         let mut timestamps: Vec<i64> = Vec::with_capacity(all);
         let (mut min, mut max) = (i64::MAX, i64::MIN);
@@ -286,7 +296,7 @@ impl Encoder<'_> {
                 max = max.max(part[part.len() - 1]);
                 timestamps.extend_from_slice(part);
             }
-            if own > all / 8 {
+            if own > all / 8 || timestamps.len() >= TIMESTAMP_PAGE_ROWS {
                 chunk.put_integers(timestamps.len(), &[], &timestamps, &candidates, &mut zstd)?;
                 timestamps.clear();
             }

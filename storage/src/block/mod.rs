@@ -17,6 +17,7 @@ mod error;
 mod file;
 mod group;
 mod index;
+mod order;
 mod page;
 mod postings;
 mod read;
@@ -33,9 +34,10 @@ use serde::{Deserialize, Serialize};
 
 pub use error::BlockError;
 pub use file::{FileMeta, RANGE_BYTES};
+pub use order::OrderKey;
 pub use read::{Block, BlockSamples};
 pub use rebuild::rebuild_index;
-pub use write::write_block;
+pub use write::{BlockWriter, write_block};
 
 /// The samples of one series, on their way into a block.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,6 +1,5 @@
 //! From series in memory to the two files of a block.
 
-use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,13 +7,14 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{WriterProperties, WriterVersion};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::SchemaDescriptor;
-use pilaster_model::{Labels, METRIC_NAME, TimeRange};
+use pilaster_model::{Labels, TimeRange};
 use rayon::prelude::*;
 
 use super::divide::Divisor;
 use super::file::RangeWriter;
 use super::group::{self, EncodedGroup, Layout};
 use super::index::{Content, Counts, Group, Page};
+use super::order::OrderKey;
 use super::page::PageRef;
 use super::schema::{self, Column};
 use super::timeline::Timelines;
@@ -31,8 +31,7 @@ const MAGIC_BYTES: u64 = 4;
 
 /// Writes a block into `dir`, the data directory: sample file and index file, durable when this returns.
 ///
-/// `series` come in any order, each label set once. The block's day in the path is that of its first sample, in UTC.
-/// Beside the directory of days stands `views.sql`, for DuckDB.
+/// `series` come in any order, each label set once. Where they do not fit into memory together, use [`BlockWriter`].
 ///
 /// # Errors
 /// [`BlockError::Refused`] if there is nothing to write or a series breaks the rules of [`BlockSeries`]. After any error
@@ -45,49 +44,233 @@ pub fn write_block(
     series: Vec<BlockSeries>,
     options: &WriteOptions,
 ) -> Result<BlockMeta, BlockError> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-    if name.is_empty() || !name.bytes().all(plain) {
-        return Err(BlockError::refused(format!("{name:?} is no name for a block")));
+    series.par_iter().try_for_each(check)?;
+    let mut keyed: Vec<(OrderKey, BlockSeries)> =
+        series.into_par_iter().map(|one| (OrderKey::of(&one.labels), one)).collect();
+    keyed.par_sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    let twice = keyed.windows(2).find(|pair| pair[0].0 == pair[1].0);
+    if let Some([(_, one), _]) = twice {
+        return Err(BlockError::refused(format!("{} is there twice", one.labels)));
     }
-    let series = sorted(series)?;
-    let range =
-        series.iter().map(range_of).reduce(|a, b| TimeRange::new(a.min_ms.min(b.min_ms), a.max_ms.max(b.max_ms)));
-    let Some(range) = range else { return Err(BlockError::refused("no series")) };
-
-    let paths = BlockPaths::of(name, range.min_ms);
-    let day = dir.join(&paths.day);
-    files.create_dir_all(&day).map_err(BlockError::io("create", &day))?;
-    write_views(files, dir)?;
-    let written = write_files(files, dir, &paths, level, &series, options).and_then(|metas| {
-        // The index first: who lists sample files never sees one that is not ready.
-        for meta in metas.iter().rev() {
-            let (from, to) = (temporary(dir, &meta.path), dir.join(&meta.path));
-            files.rename(&from, &to).map_err(BlockError::io("rename", &from))?;
-        }
-        files.sync_dir(&day).map_err(BlockError::io("sync", &day))?;
-        Ok(metas)
-    });
-    let metas = match written {
-        Ok(metas) => metas,
-        Err(error) => {
-            for path in [&paths.samples, &paths.index] {
-                for path in [temporary(dir, path), dir.join(path)] {
-                    // Best effort: the first error is the one to tell, and leftovers are not in the manifest.
-                    let _ = files.remove(&path);
-                }
-            }
-            return Err(error);
-        }
+    let Some(min_ms) = keyed.iter().map(|(_, one)| one.timestamps[0]).min() else {
+        return Err(BlockError::refused("no series"));
     };
-    Ok(BlockMeta {
-        name: name.to_owned(),
-        level,
-        min_ms: range.min_ms,
-        max_ms: range.max_ms,
-        series_count: series.len() as u64,
-        sample_count: series.iter().map(|one| one.timestamps.len() as u64).sum(),
-        files: metas,
-    })
+    let mut writer = BlockWriter::create(files, dir, name, level, min_ms, options)?;
+    for (key, one) in keyed {
+        writer.push_keyed(key, one)?;
+    }
+    writer.finish()
+}
+
+/// Writes a block series by series, a few row groups in memory at a time.
+///
+/// Dropped before [`BlockWriter::finish`] it leaves nothing behind, if the file system allows.
+pub struct BlockWriter<'f> {
+    files: &'f dyn Files,
+    dir: PathBuf,
+    paths: BlockPaths,
+    layout: Layout,
+    columns: Arc<[Column]>,
+    schema: SchemaDescriptor,
+    /// `None` once finished, or failed.
+    samples: Option<SampleWriter>,
+    meta: BlockMeta,
+    last: Option<OrderKey>,
+    /// The row group that is being filled, its rows and bytes of labels.
+    group: Vec<BlockSeries>,
+    group_rows: usize,
+    group_label_bytes: usize,
+    /// Full ones, to be encoded together.
+    full: Vec<Vec<BlockSeries>>,
+    labels: Vec<Labels>,
+    timestamps: Vec<Arc<[i64]>>,
+    renamed: bool,
+}
+
+impl<'f> BlockWriter<'f> {
+    /// Begins the block `name` (letters, digits, `-`, `_`) below `dir`, the data directory. `min_ms`, the time of its
+    /// first sample, names the day in its path. Beside the directory of days stands `views.sql`, for DuckDB.
+    ///
+    /// # Errors
+    /// As [`write_block`].
+    pub fn create(
+        files: &'f dyn Files,
+        dir: &Path,
+        name: &str,
+        level: u8,
+        min_ms: i64,
+        options: &WriteOptions,
+    ) -> Result<BlockWriter<'f>, BlockError> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        if name.is_empty() || !name.bytes().all(plain) {
+            return Err(BlockError::refused(format!("{name:?} is no name for a block")));
+        }
+        let paths = BlockPaths::of(name, min_ms);
+        let day = dir.join(&paths.day);
+        files.create_dir_all(&day).map_err(BlockError::io("create", &day))?;
+        write_views(files, dir)?;
+        let columns: Arc<[Column]> = schema::columns(&options.promoted_labels).into();
+        let schema = SchemaDescriptor::new(schema::parquet_schema(&columns)?);
+        let samples = SampleWriter::create(files, &temporary(dir, &paths.samples), &columns, &schema);
+        if samples.is_err() {
+            // Best effort: an empty file under a temporary name does no harm.
+            let _ = files.remove(&temporary(dir, &paths.samples));
+        }
+        Ok(BlockWriter {
+            files,
+            dir: dir.to_owned(),
+            paths,
+            layout: Layout::of_level(level),
+            columns,
+            schema,
+            samples: Some(samples?),
+            meta: BlockMeta {
+                name: name.to_owned(),
+                level,
+                min_ms: i64::MAX,
+                max_ms: i64::MIN,
+                series_count: 0,
+                sample_count: 0,
+                files: Vec::new(),
+            },
+            last: None,
+            group: Vec::new(),
+            group_rows: 0,
+            group_label_bytes: 0,
+            full: Vec::new(),
+            labels: Vec::new(),
+            timestamps: Vec::new(),
+            renamed: false,
+        })
+    }
+
+    /// Adds a series; series come in the order of their [`OrderKey`]s.
+    ///
+    /// # Errors
+    /// As [`write_block`]. The block cannot be finished after one.
+    pub fn push(&mut self, series: BlockSeries) -> Result<(), BlockError> {
+        let key = OrderKey::of(&series.labels);
+        if self.last.as_ref().is_some_and(|last| *last >= key) {
+            return Err(BlockError::refused(format!("{} comes out of order", series.labels)));
+        }
+        check(&series)?;
+        self.push_keyed(key, series)
+    }
+
+    /// Adds a series that was checked and comes in order.
+    fn push_keyed(&mut self, key: OrderKey, series: BlockSeries) -> Result<(), BlockError> {
+        if self.group_rows >= GROUP_ROWS || self.group_label_bytes >= GROUP_LABEL_BYTES {
+            self.end_group();
+            if self.full.len() >= rayon::current_num_threads() {
+                self.encode_full()?;
+            }
+        }
+        self.last = Some(key);
+        let timestamps = &series.timestamps;
+        self.meta.min_ms = self.meta.min_ms.min(timestamps[0]);
+        self.meta.max_ms = self.meta.max_ms.max(timestamps[timestamps.len() - 1]);
+        self.meta.series_count += 1;
+        self.meta.sample_count += timestamps.len() as u64;
+        self.group_rows += timestamps.len();
+        self.group_label_bytes += series.labels.text_bytes();
+        self.labels.push(series.labels.clone());
+        self.timestamps.push(timestamps.clone());
+        self.group.push(series);
+        Ok(())
+    }
+
+    fn end_group(&mut self) {
+        self.full.push(std::mem::take(&mut self.group));
+        self.group_rows = 0;
+        self.group_label_bytes = 0;
+    }
+
+    /// Encodes the full row groups, on all threads, and appends them to the file.
+    fn encode_full(&mut self) -> Result<(), BlockError> {
+        let full = std::mem::take(&mut self.full);
+        let mut next = self.labels.len() - full.iter().chain([&self.group]).map(Vec::len).sum::<usize>();
+        let mut starts = Vec::with_capacity(full.len());
+        for group in &full {
+            starts.push(next);
+            next += group.len();
+        }
+        let (columns, schema, layout) = (&self.columns, &self.schema, self.layout);
+        let encode =
+            |(group, start): (&Vec<BlockSeries>, usize)| group::encode(columns, schema, group, start as u32, layout);
+        // Gone for good if this fails: then rows are missing, and the block must not be finished.
+        let Some(mut samples) = self.samples.take() else { return Err(BlockError::refused("an earlier call failed")) };
+        let encoded: Vec<EncodedGroup> = full.par_iter().zip(starts).map(encode).collect::<Result<_, _>>()?;
+        encoded.into_iter().try_for_each(|group| samples.append(group))?;
+        self.samples = Some(samples);
+        Ok(())
+    }
+
+    /// Makes the block durable under its name.
+    ///
+    /// # Errors
+    /// As [`write_block`].
+    pub fn finish(mut self) -> Result<BlockMeta, BlockError> {
+        if self.labels.is_empty() {
+            return Err(BlockError::refused("no series"));
+        }
+        self.end_group();
+        self.encode_full()?;
+        let Some(samples) = self.samples.take() else { return Err(BlockError::refused("an earlier call failed")) };
+        let (samples, groups, counts, divisors) = samples.finish(self.paths.samples.clone())?;
+        let range_of = |timestamps: &Arc<[i64]>| TimeRange::new(timestamps[0], timestamps[timestamps.len() - 1]);
+        let content = Content {
+            labels: &self.labels,
+            counts: &counts,
+            divisors: &divisors,
+            ranges: &self.timestamps.iter().map(range_of).collect::<Vec<_>>(),
+            timelines: &Timelines::of(&self.timestamps),
+            groups: &groups,
+        };
+        let index = write_index(self.files, &self.dir, &self.paths.index, &content)?;
+        // The index first: who lists sample files never sees one that is not ready.
+        self.renamed = true;
+        for name in [&self.paths.index, &self.paths.samples] {
+            let (from, to) = (temporary(&self.dir, name), self.dir.join(name));
+            self.files.rename(&from, &to).map_err(BlockError::io("rename", &from))?;
+        }
+        let day = self.dir.join(&self.paths.day);
+        self.files.sync_dir(&day).map_err(BlockError::io("sync", &day))?;
+        self.meta.files = vec![samples, index];
+        Ok(self.meta.clone())
+    }
+}
+
+impl Drop for BlockWriter<'_> {
+    fn drop(&mut self) {
+        if !self.meta.files.is_empty() {
+            return;
+        }
+        for name in [&self.paths.samples, &self.paths.index] {
+            // Best effort: there is an error to tell already, and the manifest names none of these.
+            let _ = self.files.remove(&temporary(&self.dir, name));
+            if self.renamed {
+                let _ = self.files.remove(&self.dir.join(name));
+            }
+        }
+    }
+}
+
+/// Whether `series` keeps the rules of [`BlockSeries`].
+fn check(series: &BlockSeries) -> Result<(), BlockError> {
+    let rows = series.timestamps.len();
+    let refused = |what: &str| Err(BlockError::refused(format!("{} {what}", series.labels)));
+    if rows == 0 || series.values.len() != rows || i32::try_from(rows).is_err() {
+        return refused("has no samples, too many, or values for another number of timestamps");
+    }
+    if series.histograms.as_ref().is_some_and(|all| all.len() != rows)
+        || series.starts_ms.as_ref().is_some_and(|all| all.len() != rows)
+    {
+        return refused("has histograms or start timestamps for another number of timestamps");
+    }
+    if series.timestamps.windows(2).any(|pair| pair[0] >= pair[1]) {
+        return refused("has timestamps that do not ascend");
+    }
+    Ok(())
 }
 
 /// Where a block's files lie, relative to the data directory.
@@ -123,131 +306,6 @@ fn civil_date(days: i64) -> (i64, i64, i64) {
     let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
     let date = day_of_year - (153 * march_month + 2) / 5 + 1;
     (year_of_era + era * 400 + i64::from(month <= 2), month, date)
-}
-
-fn range_of(series: &BlockSeries) -> TimeRange {
-    let timestamps = &series.timestamps;
-    TimeRange::new(timestamps[0], timestamps[timestamps.len() - 1])
-}
-
-/// Checks `series` and sorts them by metric, job, instance and the other labels, `le` last.
-fn sorted(series: Vec<BlockSeries>) -> Result<Vec<BlockSeries>, BlockError> {
-    for one in &series {
-        let rows = one.timestamps.len();
-        let refused = |what: &str| Err(BlockError::refused(format!("{} {what}", one.labels)));
-        if rows == 0 || one.values.len() != rows || u32::try_from(rows).is_err() {
-            return refused("has no samples, too many, or values for another number of timestamps");
-        }
-        if one.histograms.as_ref().is_some_and(|all| all.len() != rows)
-            || one.starts_ms.as_ref().is_some_and(|all| all.len() != rows)
-        {
-            return refused("has histograms or start timestamps for another number of timestamps");
-        }
-        if one.timestamps.windows(2).any(|pair| pair[0] >= pair[1]) {
-            return refused("has timestamps that do not ascend");
-        }
-    }
-    let mut keyed: Vec<(String, BlockSeries)> =
-        series.into_par_iter().map(|one| (sort_key(&one.labels), one)).collect();
-    keyed.par_sort_unstable_by(|a, b| compare_metrics(&a.1, &b.1).then_with(|| a.0.cmp(&b.0)));
-    // Equal labels have equal keys, so they are neighbours.
-    if let Some(pair) = keyed.windows(2).find(|pair| pair[0].1.labels == pair[1].1.labels) {
-        return Err(BlockError::refused(format!("{} is there twice", pair[0].1.labels)));
-    }
-    Ok(keyed.into_iter().map(|(_, one)| one).collect())
-}
-
-fn compare_metrics(a: &BlockSeries, b: &BlockSeries) -> Ordering {
-    a.labels.metric_name().cmp(b.labels.metric_name())
-}
-
-/// Text that orders the series of one metric. Names and values end in NUL, which sorts before all other text.
-fn sort_key(labels: &Labels) -> String {
-    let mut key = String::with_capacity(labels.text_bytes() + 2 * labels.len() + 4);
-    let mut put = |text: &str| {
-        key.push_str(text);
-        key.push('\0');
-    };
-    put(labels.get("job"));
-    put(labels.get("instance"));
-    for (name, value) in labels.iter().filter(|(name, _)| ![METRIC_NAME, "job", "instance", "le"].contains(name)) {
-        put(name);
-        put(value);
-    }
-    // Behind the other labels, so that the buckets of one histogram are neighbours.
-    put("");
-    put(labels.get("le"));
-    key
-}
-
-/// Series of each row group.
-fn cut_groups(series: &[BlockSeries]) -> Vec<&[BlockSeries]> {
-    let mut groups = Vec::new();
-    let (mut start, mut rows, mut label_bytes) = (0, 0, 0);
-    for (index, one) in series.iter().enumerate() {
-        if rows >= GROUP_ROWS || label_bytes >= GROUP_LABEL_BYTES {
-            groups.push(&series[start..index]);
-            (start, rows, label_bytes) = (index, 0, 0);
-        }
-        rows += one.timestamps.len();
-        label_bytes += one.labels.text_bytes();
-    }
-    groups.push(&series[start..]);
-    groups
-}
-
-fn write_files(
-    files: &dyn Files,
-    dir: &Path,
-    paths: &BlockPaths,
-    level: u8,
-    series: &[BlockSeries],
-    options: &WriteOptions,
-) -> Result<Vec<FileMeta>, BlockError> {
-    let timestamps: Vec<Arc<[i64]>> = series.iter().map(|one| Arc::clone(&one.timestamps)).collect();
-    let timelines = Timelines::of(&timestamps);
-    let columns = schema::columns(&options.promoted_labels);
-    let path = temporary(dir, &paths.samples);
-    let schema = SchemaDescriptor::new(schema::parquet_schema(&columns)?);
-    let mut writer = SampleWriter::create(files, &path, &columns, &schema)?;
-    let own_time: Vec<bool> = timelines.places.iter().map(Option::is_none).collect();
-    let layout = Layout::of_level(level);
-    let mut encoded_series = 0;
-    // As many row groups in memory as there are threads to encode them.
-    for batch in cut_groups(series).chunks(rayon::current_num_threads()) {
-        let starts: Vec<usize> = batch
-            .iter()
-            .map(|group| {
-                encoded_series += group.len();
-                encoded_series - group.len()
-            })
-            .collect();
-        let encoded: Vec<EncodedGroup> = batch
-            .par_iter()
-            .zip(starts)
-            .map(|(group, start)| {
-                let own_time = &own_time[start..start + group.len()];
-                group::encode(&columns, &schema, group, start as u32, own_time, layout)
-            })
-            .collect::<Result<_, _>>()?;
-        for group in encoded {
-            writer.append(group)?;
-        }
-    }
-    let (samples, groups, counts, divisors) = writer.finish(paths.samples.clone())?;
-
-    let labels: Vec<Labels> = series.iter().map(|one| one.labels.clone()).collect();
-    let ranges: Vec<TimeRange> = series.iter().map(range_of).collect();
-    let content = Content {
-        labels: &labels,
-        counts: &counts,
-        divisors: &divisors,
-        ranges: &ranges,
-        timelines: &timelines,
-        groups: &groups,
-    };
-    let index = write_index(files, dir, &paths.index, &content)?;
-    Ok(vec![samples, index])
 }
 
 /// Writes an index file under its temporary name.
@@ -374,18 +432,5 @@ mod tests {
         ] {
             assert_eq!(civil_date(days), date);
         }
-    }
-
-    #[test]
-    fn buckets_of_a_histogram_are_neighbours() {
-        let labels = |code: &str, le: &str| {
-            Labels::from_pairs([("__name__", "x_bucket"), ("code", code), ("le", le), ("z", code)])
-        };
-        let mut keys = [labels("2", "1"), labels("1", "5"), labels("2", "0"), labels("1", "1")].map(|l| sort_key(&l));
-        keys.sort();
-        assert_eq!(
-            keys,
-            [labels("1", "1"), labels("1", "5"), labels("2", "0"), labels("2", "1")].map(|l| sort_key(&l))
-        );
     }
 }

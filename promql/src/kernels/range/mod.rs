@@ -1,6 +1,8 @@
 //! Range functions over floats: one series, all steps in one call.
 
 mod extended;
+mod histogram;
+mod mixed;
 mod over_time;
 mod rate;
 mod regression;
@@ -9,7 +11,9 @@ mod sliding;
 use super::windows::{RangeGrid, Windows};
 
 pub(super) use extended::interpolate;
-pub(super) use rate::Extrapolation;
+pub use histogram::{HistogramRangeInput, histogram_range_function};
+pub use mixed::{MixedNotes, MixedRangeInput, mixed_range_function, mixed_smoothed_instant};
+pub(super) use rate::{Extrapolation, seconds};
 pub use rate::{start_time_overlaps, starts_anew};
 
 /// The functions that take a range vector. `absent_over_time` is `Present`, inverted over all series by its operator.

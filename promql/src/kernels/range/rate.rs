@@ -46,7 +46,7 @@ impl Extrapolation {
 }
 
 #[inline(always)]
-fn seconds(duration_ms: i64) -> f64 {
+pub(in crate::kernels) fn seconds(duration_ms: i64) -> f64 {
     duration_ms as f64 / 1000.0
 }
 
@@ -57,12 +57,12 @@ pub(super) fn width_seconds(grid: &RangeGrid) -> f64 {
 
 /// How far to extrapolate over a gap at the edge: all of it where a sample was not due yet, else half a spacing.
 #[inline(always)]
-fn reach(gap: f64, spacing: f64) -> f64 {
+pub(super) fn reach(gap: f64, spacing: f64) -> f64 {
     if gap >= spacing * 1.1 { spacing / 2.0 } else { gap }
 }
 
 #[inline(always)]
-fn stretch(sampled: f64, to_start: f64, to_end: f64) -> f64 {
+pub(super) fn stretch(sampled: f64, to_start: f64, to_end: f64) -> f64 {
     if sampled == 0.0 { 1.0 } else { (sampled + to_start + to_end) / sampled }
 }
 

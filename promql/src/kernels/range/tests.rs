@@ -87,7 +87,9 @@ impl Window<'_> {
         }
         let mut factor = if sampled == 0.0 { 1.0 } else { (sampled + to_start + to_end) / sampled };
         if is_rate {
-            factor /= seconds(self.end_ms - self.start_ms);
+            // As Go's `Duration.Seconds`: whole seconds plus the fraction.
+            let width_ms = self.end_ms - self.start_ms;
+            factor /= (width_ms / 1000) as f64 + (width_ms % 1000 * 1_000_000) as f64 / 1e9;
         }
         Some(growth * factor)
     }

@@ -1,0 +1,285 @@
+//! The answer to a query as JSON, written from the engine's own columns without a tree in between.
+
+use pilaster_model::Histogram;
+use pilaster_promql::{MatrixSeries, Output, QueryStats, QueryValue, Value, VectorSample};
+
+use super::json::{push_labels, push_string, push_strings, push_timestamp, push_value};
+
+/// Which statistics an answer carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatsDetail {
+    None,
+    Totals,
+}
+
+/// Warnings and infos beyond this many are counted, not shown.
+const MOST_ANNOTATIONS: usize = 10;
+
+/// The whole envelope of a successful query.
+pub fn query_body(output: &Output, stats: StatsDetail, timings: &Timings) -> Vec<u8> {
+    let mut out = Vec::with_capacity(expected_bytes(&output.value));
+    out.extend_from_slice(b"{\"status\":\"success\",\"data\":{\"resultType\":");
+    match &output.value {
+        QueryValue::Scalar { timestamp_ms, value } => {
+            out.extend_from_slice(b"\"scalar\",\"result\":");
+            out.push(b'[');
+            push_lone_timestamp(&mut out, *timestamp_ms);
+            out.extend_from_slice(b",\"");
+            push_value(&mut out, *value);
+            out.extend_from_slice(b"\"]");
+        }
+        QueryValue::String { timestamp_ms, value } => {
+            out.extend_from_slice(b"\"string\",\"result\":[");
+            push_lone_timestamp(&mut out, *timestamp_ms);
+            out.push(b',');
+            push_string(&mut out, value);
+            out.push(b']');
+        }
+        QueryValue::Vector(samples) => {
+            out.extend_from_slice(b"\"vector\",\"result\":[");
+            for (index, sample) in samples.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                push_vector_sample(&mut out, sample);
+            }
+            out.push(b']');
+        }
+        QueryValue::Matrix(series) => {
+            out.extend_from_slice(b"\"matrix\",\"result\":[");
+            let mut clock = Clock::default();
+            for (index, one) in series.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                push_matrix_series(&mut out, one, &mut clock);
+            }
+            out.push(b']');
+        }
+    }
+    if stats != StatsDetail::None {
+        push_stats(&mut out, &output.stats, timings);
+    }
+    out.push(b'}');
+    push_annotations(&mut out, &output.annotations.warnings, &output.annotations.infos);
+    out.push(b'}');
+    out
+}
+
+/// Appends `,"warnings":[…],"infos":[…]`, each only where there are some.
+pub fn push_annotations(out: &mut Vec<u8>, warnings: &[String], infos: &[String]) {
+    for (key, noun, texts) in [("warnings", "warning", warnings), ("infos", "info", infos)] {
+        if texts.is_empty() {
+            continue;
+        }
+        out.extend_from_slice(format!(",\"{key}\":").as_bytes());
+        if texts.len() <= MOST_ANNOTATIONS {
+            push_strings(out, texts);
+        } else {
+            let mut shown = texts[..MOST_ANNOTATIONS].to_vec();
+            shown.push(format!("{} more {noun} annotations omitted", texts.len() - MOST_ANNOTATIONS));
+            push_strings(out, &shown);
+        }
+    }
+}
+
+fn expected_bytes(value: &QueryValue) -> usize {
+    match value {
+        QueryValue::Scalar { .. } | QueryValue::String { .. } => 256,
+        QueryValue::Vector(samples) => 256 + samples.len() * 160,
+        QueryValue::Matrix(series) => {
+            256 + series.iter().map(|one| 128 + one.points.len() * 28 + one.histograms.len() * 256).sum::<usize>()
+        }
+    }
+}
+
+/// The timestamp of a scalar or string, which Prometheus writes as any number: `1.5`, not `1.500`.
+fn push_lone_timestamp(out: &mut Vec<u8>, timestamp_ms: i64) {
+    push_value(out, timestamp_ms as f64 / 1000.0);
+}
+
+fn push_point(out: &mut Vec<u8>, timestamp_ms: i64, value: f64) {
+    out.push(b'[');
+    push_timestamp(out, timestamp_ms);
+    out.extend_from_slice(b",\"");
+    push_value(out, value);
+    out.extend_from_slice(b"\"]");
+}
+
+fn push_vector_sample(out: &mut Vec<u8>, sample: &VectorSample) {
+    out.extend_from_slice(b"{\"metric\":");
+    push_labels(out, &sample.labels);
+    match &sample.value {
+        Value::Float(value) => {
+            out.extend_from_slice(b",\"value\":");
+            push_point(out, sample.timestamp_ms, *value);
+        }
+        Value::Histogram(histogram) => {
+            out.extend_from_slice(b",\"histogram\":[");
+            push_timestamp(out, sample.timestamp_ms);
+            out.push(b',');
+            push_histogram(out, histogram);
+            out.push(b']');
+        }
+    }
+    out.push(b'}');
+}
+
+/// Timestamps of the series before, as text: the series of a grid share them.
+#[derive(Default)]
+struct Clock {
+    timestamps: Vec<i64>,
+    /// `ends[i]` is where the text of `timestamps[i]` ends.
+    ends: Vec<usize>,
+    text: Vec<u8>,
+}
+
+impl Clock {
+    /// Appends `[timestamp,"`; `hint` is where the timestamp may stand.
+    fn push_start(&mut self, out: &mut Vec<u8>, timestamp_ms: i64, hint: &mut usize) {
+        while self.timestamps.get(*hint).is_some_and(|have| *have < timestamp_ms) {
+            *hint += 1;
+        }
+        if self.timestamps.get(*hint) == Some(&timestamp_ms) {
+            let start = if *hint == 0 { 0 } else { self.ends[*hint - 1] };
+            out.extend_from_slice(&self.text[start..self.ends[*hint]]);
+            return;
+        }
+        let start = out.len();
+        out.push(b'[');
+        push_timestamp(out, timestamp_ms);
+        out.extend_from_slice(b",\"");
+        if *hint == self.timestamps.len() {
+            self.timestamps.push(timestamp_ms);
+            self.text.extend_from_slice(&out[start..]);
+            self.ends.push(self.text.len());
+        }
+    }
+}
+
+fn push_matrix_series(out: &mut Vec<u8>, series: &MatrixSeries, clock: &mut Clock) {
+    out.extend_from_slice(b"{\"metric\":");
+    push_labels(out, &series.labels);
+    if !series.points.is_empty() {
+        out.extend_from_slice(b",\"values\":[");
+        let mut hint = 0;
+        for (index, (timestamp_ms, value)) in series.points.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            clock.push_start(out, *timestamp_ms, &mut hint);
+            push_value(out, *value);
+            out.extend_from_slice(b"\"]");
+        }
+        out.push(b']');
+    }
+    if !series.histograms.is_empty() {
+        out.extend_from_slice(b",\"histograms\":[");
+        for (index, (timestamp_ms, histogram)) in series.histograms.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            out.push(b'[');
+            push_timestamp(out, *timestamp_ms);
+            out.push(b',');
+            push_histogram(out, histogram);
+            out.push(b']');
+        }
+        out.push(b']');
+    }
+    out.push(b'}');
+}
+
+fn push_histogram(out: &mut Vec<u8>, histogram: &Histogram) {
+    let mut text = String::new();
+    histogram.write_json(&mut text);
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Seconds spent around the engine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Timings {
+    pub queue: f64,
+    pub total: f64,
+}
+
+fn push_stats(out: &mut Vec<u8>, stats: &QueryStats, timings: &Timings) {
+    let eval = stats.elapsed.as_secs_f64();
+    out.extend_from_slice(b",\"stats\":{\"timings\":{");
+    for (index, (key, seconds)) in [
+        ("evalTotalTime", eval),
+        ("resultSortTime", 0.0),
+        ("queryPreparationTime", 0.0),
+        ("innerEvalTime", eval),
+        ("execQueueTime", timings.queue),
+        ("execTotalTime", timings.total),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        out.extend_from_slice(format!("{}\"{key}\":", if index == 0 { "" } else { "," }).as_bytes());
+        push_value(out, seconds);
+    }
+    let (read, peak) = (stats.samples_read, stats.peak_samples);
+    let samples =
+        format!("}},\"samples\":{{\"totalQueryableSamples\":{read},\"samplesRead\":{read},\"peakSamples\":{peak}}}}}");
+    out.extend_from_slice(samples.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use pilaster_model::Labels;
+    use pilaster_promql::Annotations;
+
+    use super::*;
+
+    fn body(value: QueryValue, warnings: usize) -> String {
+        let annotations = Annotations { warnings: (0..warnings).map(|i| format!("w{i}")).collect(), infos: Vec::new() };
+        let output = Output { value, annotations, stats: QueryStats::default() };
+        String::from_utf8(query_body(&output, StatsDetail::None, &Timings::default())).unwrap()
+    }
+
+    #[test]
+    fn values_of_each_type() {
+        assert_eq!(
+            body(QueryValue::Scalar { timestamp_ms: 1500, value: f64::INFINITY }, 0),
+            r#"{"status":"success","data":{"resultType":"scalar","result":[1.5,"+Inf"]}}"#
+        );
+        assert_eq!(
+            body(QueryValue::String { timestamp_ms: 1000, value: "a\"".to_owned() }, 0),
+            r#"{"status":"success","data":{"resultType":"string","result":[1,"a\""]}}"#
+        );
+        assert_eq!(
+            body(QueryValue::Vector(Vec::new()), 0),
+            r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#
+        );
+        let labels = Labels::from_pairs([("__name__", "up")]);
+        let sample = VectorSample { labels: labels.clone(), timestamp_ms: 1500, value: Value::Float(-0.0) };
+        assert_eq!(
+            body(QueryValue::Vector(vec![sample]), 0),
+            r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"__name__":"up"},"value":[1.500,"-0"]}]}}"#
+        );
+        // The second series starts later and has a time that the first one lacks.
+        let series = |points| MatrixSeries { labels: labels.clone(), points, histograms: Vec::new() };
+        let matrix = vec![
+            series(vec![(1000, 1.0), (2000, 2.0), (4000, 4.5)]),
+            series(vec![(2000, 7.0), (3000, 8.0), (4000, 9.0), (5500, 1e21)]),
+            series(Vec::new()),
+        ];
+        assert_eq!(
+            body(QueryValue::Matrix(matrix), 0),
+            concat!(
+                r#"{"status":"success","data":{"resultType":"matrix","result":["#,
+                r#"{"metric":{"__name__":"up"},"values":[[1,"1"],[2,"2"],[4,"4.5"]]},"#,
+                r#"{"metric":{"__name__":"up"},"values":[[2,"7"],[3,"8"],[4,"9"],[5.500,"1e+21"]]},"#,
+                r#"{"metric":{"__name__":"up"}}]}}"#
+            )
+        );
+    }
+
+    #[test]
+    fn many_warnings_are_counted() {
+        let text = body(QueryValue::Vector(Vec::new()), 12);
+        assert!(text.ends_with(r#""w9","2 more warning annotations omitted"]}"#), "{text}");
+    }
+}

@@ -1,0 +1,239 @@
+//! `query`, `query_range`, `format_query`, `parse_query`.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::State;
+use axum::response::Response;
+use pilaster_promql::{Output, QueryError, QueryLimits, QueryValue};
+
+use super::error::{ApiError, ErrorType};
+use super::output::{StatsDetail, Timings, query_body};
+use super::params::{Params, parse_duration};
+use super::{json_response, success, success_value};
+use crate::app::{App, now_ms};
+
+/// A panel wider than this asks for more points than any screen has.
+const MOST_POINTS: i64 = 11_000;
+
+pub(super) async fn instant(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
+    let limit = params.limit()?;
+    let at_ms = params.time_or("time", now_ms())?;
+    let request = Request::read(&app, &params, limit)?;
+    let parts = app.parts().ok_or_else(not_ready)?;
+    let (engine, source) = (parts.engine.clone(), app.source().ok_or_else(not_ready)?);
+    let (text, limits) = (request.text.clone(), request.limits.clone());
+    request.run(&app, async move { engine.instant_with(source, &text, at_ms, &limits).await }).await
+}
+
+pub(super) async fn range(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
+    let limit = params.limit()?;
+    let start_ms = params.time("start")?;
+    let end_ms = params.time("end")?;
+    if end_ms < start_ms {
+        return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
+    }
+    let step_ms = params.duration("step")?;
+    if step_ms <= 0 {
+        let reason = "zero or negative query resolution step widths are not accepted. Try a positive integer";
+        return Err(ApiError::parameter("step", reason));
+    }
+    if end_ms.saturating_sub(start_ms) / step_ms > MOST_POINTS {
+        return Err(ApiError::bad_data(
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
+        ));
+    }
+    let request = Request::read(&app, &params, limit)?;
+    let parts = app.parts().ok_or_else(not_ready)?;
+    let (engine, source) = (parts.engine.clone(), app.source().ok_or_else(not_ready)?);
+    let (text, limits) = (request.text.clone(), request.limits.clone());
+    request.run(&app, async move { engine.range_with(source, &text, start_ms, end_ms, step_ms, &limits).await }).await
+}
+
+/// Exemplars are not stored: the answer is that there are none.
+pub(super) async fn exemplars(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
+    let start_ms = params.time_or("start", super::params::MIN_TIME_MS)?;
+    if params.time_or("end", super::params::MAX_TIME_MS)? < start_ms {
+        return Err(ApiError::parameter("end", "end timestamp must not be before start timestamp"));
+    }
+    parsed(&app, &params)?;
+    Ok(success(b"[]", &[]))
+}
+
+pub(super) async fn format(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
+    let expr = parsed(&app, &params)?;
+    Ok(success_value(&pilaster_promql::pretty::pretty(&expr).into()))
+}
+
+pub(super) async fn parse(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
+    let expr = parsed(&app, &params)?;
+    Ok(success_value(&pilaster_promql::ast_json::ast_json(&expr)))
+}
+
+fn parsed(app: &App, params: &Params) -> Result<pilaster_promql::ast::Expr, ApiError> {
+    let parts = app.parts().ok_or_else(not_ready)?;
+    pilaster_promql::parser::parse(params.get("query"), &parts.engine.options().parse)
+        .map_err(|error| ApiError::parameter("query", error))
+}
+
+pub(super) fn not_ready() -> ApiError {
+    ApiError::new(ErrorType::Unavailable, "TSDB not ready")
+}
+
+/// What both kinds of query share.
+struct Request {
+    text: String,
+    limits: QueryLimits,
+    timeout: Duration,
+    limit: Option<usize>,
+    stats: StatsDetail,
+    warning: Option<String>,
+}
+
+impl Request {
+    fn read(app: &App, params: &Params, limit: Option<usize>) -> Result<Request, ApiError> {
+        let mut timeout = app.query_timeout();
+        if let Some(given_ms) = params.optional_duration("timeout")? {
+            timeout = timeout.min(Duration::from_millis(u64::try_from(given_ms).unwrap_or(0)));
+        }
+        let lookback_ms = match params.get("lookback_delta") {
+            "" => None,
+            text => Some(
+                parse_duration(text)
+                    .map_err(|reason| ApiError::bad_data(format!("error parsing lookback delta duration: {reason}")))?,
+            ),
+        };
+        let (stats, warning) = match params.get("stats") {
+            "" => (StatsDetail::None, None),
+            "true" | "all" => (StatsDetail::Totals, None),
+            other => {
+                let text = format!(
+                    "value {other:?} for parameter \"stats\" is deprecated and will be rejected in the next major \
+                     release, use \"true\" or \"all\""
+                );
+                (StatsDetail::Totals, Some(text))
+            }
+        };
+        let limits = QueryLimits { lookback_ms, timeout: Some(timeout), ..QueryLimits::default() };
+        Ok(Request { text: params.get("query").to_owned(), limits, timeout, limit, stats, warning })
+    }
+
+    /// Waits for a place, evaluates on the query threads, and writes the answer there.
+    ///
+    /// When the client goes away the future is dropped, and the evaluation with it.
+    async fn run(
+        self,
+        app: &Arc<App>,
+        evaluate: impl Future<Output = Result<Output, QueryError>> + Send + 'static,
+    ) -> Result<Response, ApiError> {
+        let arrived = Instant::now();
+        let _counted = Counted::new(app);
+        let permit = tokio::time::timeout(self.timeout, app.gate.acquire())
+            .await
+            .map_err(|_| ApiError::new(ErrorType::Timeout, "query timed out in query queue"))?
+            .map_err(|_| ApiError::new(ErrorType::Canceled, "query was canceled in query queue"))?;
+        let queued = arrived.elapsed();
+        let metrics = app.clone();
+        let task = app.queries.spawn(async move {
+            let mut output = evaluate.await.map_err(refusal)?;
+            let took = arrived.elapsed();
+            let slices = [("queue_time", queued), ("inner_eval", output.stats.elapsed)];
+            for (slice, duration) in slices {
+                metrics.metrics.query_seconds.with(&[slice]).observe(duration.as_secs_f64());
+            }
+            metrics.metrics.language_seconds.with(&["promql"]).observe(took.as_secs_f64());
+            metrics.metrics.query_samples.add(output.stats.samples_read as u64);
+            metrics.metrics.query_samples_read.add(output.stats.samples_read as u64);
+            truncate(&mut output, self.limit);
+            output.annotations.warnings.extend(self.warning);
+            let timings = Timings { queue: queued.as_secs_f64(), total: took.as_secs_f64() };
+            Ok(query_body(&output, self.stats, &timings))
+        });
+        let answer = AbortOnDrop(task).join().await;
+        drop(permit);
+        answer.map(json_response)
+    }
+}
+
+/// Counts a query as running or waiting while it lives.
+struct Counted(Arc<App>);
+
+impl Counted {
+    fn new(app: &Arc<App>) -> Counted {
+        app.metrics.queries.add(1.0);
+        Counted(app.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.metrics.queries.add(-1.0);
+    }
+}
+
+/// A task that ends when nobody waits for it any more.
+struct AbortOnDrop(tokio::task::JoinHandle<Result<Vec<u8>, ApiError>>);
+
+impl AbortOnDrop {
+    async fn join(mut self) -> Result<Vec<u8>, ApiError> {
+        match (&mut self.0).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::error!(%error, "a query ended by panic");
+                Err(ApiError::internal("unexpected error: the query failed inside the server; its log says where"))
+            }
+        }
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn truncate(output: &mut Output, limit: Option<usize>) {
+    let Some(limit) = limit else { return };
+    let cut = match &mut output.value {
+        QueryValue::Vector(samples) if samples.len() > limit => {
+            samples.truncate(limit);
+            true
+        }
+        QueryValue::Matrix(series) if series.len() > limit => {
+            series.truncate(limit);
+            true
+        }
+        QueryValue::Vector(_) | QueryValue::Matrix(_) | QueryValue::Scalar { .. } | QueryValue::String { .. } => false,
+    };
+    if cut {
+        output.annotations.warnings.push("results truncated due to limit".to_owned());
+    }
+}
+
+/// The kind of error a failed query is.
+pub(super) fn refusal(error: QueryError) -> ApiError {
+    let kind = match &error {
+        QueryError::Parse(_) | QueryError::BadData(_) => return ApiError::parameter("query", error),
+        QueryError::Execution(_) | QueryError::Unsupported(_) => ErrorType::Execution,
+        QueryError::Timeout(_) => ErrorType::Timeout,
+        QueryError::Canceled(_) => ErrorType::Canceled,
+        QueryError::Storage(_) => ErrorType::Internal,
+    };
+    ApiError::new(kind, with_causes(&error))
+}
+
+/// The error and what lies behind it, in one line.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,205 @@
+//! Prometheus's scripts over real stores: in the head, flushed, half flushed, compacted and opened again. Where the
+//! samples lie must not change an answer.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pilaster_engine::source::StoreSource;
+use pilaster_promql::promqltest::{
+    FileReport, LoadedSample, LoadedSeries, LoadedValue, MemoryWorld, World, engine_options, run,
+};
+use pilaster_promql::source::Source;
+use pilaster_promql::{Engine, EngineOptions};
+use pilaster_storage::env::Env;
+use pilaster_storage::{HistogramSample, Sample, Store, StoreOptions, WalSync};
+
+/// Where the samples of a script are when it asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Head,
+    Blocks,
+    /// The older half in blocks, the newer in the head.
+    Both,
+    /// In many small blocks that were merged, by a store that was closed and opened since.
+    Reopened,
+}
+
+/// A store that is emptied by beginning another one.
+struct StoreWorld {
+    place: Place,
+    store: Option<(tempfile::TempDir, Arc<Store>)>,
+}
+
+impl StoreWorld {
+    fn new(place: Place) -> StoreWorld {
+        StoreWorld { place, store: None }
+    }
+
+    fn store(&mut self) -> Result<Arc<Store>, String> {
+        if let Some((_, store)) = &self.store {
+            return Ok(store.clone());
+        }
+        let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let store = open(&dir)?;
+        self.store = Some((dir, store.clone()));
+        Ok(store)
+    }
+
+    fn reopen(&mut self) -> Result<(), String> {
+        if let Some((dir, store)) = self.store.take() {
+            drop(store);
+            let store = open(&dir)?;
+            self.store = Some((dir, store));
+        }
+        Ok(())
+    }
+}
+
+fn open(dir: &tempfile::TempDir) -> Result<Arc<Store>, String> {
+    let options = StoreOptions {
+        // A script may load anything after anything.
+        out_of_order_ms: i64::MAX / 4,
+        wal_sync: WalSync::Written,
+        wal_segment_bytes: 1 << 20,
+        ..StoreOptions::new(dir.path())
+    };
+    Store::open(options, Env::real()).map_err(|error| error.to_string())
+}
+
+impl World for StoreWorld {
+    fn clear(&mut self) -> Result<(), String> {
+        self.store = None;
+        Ok(())
+    }
+
+    fn load(&mut self, series: &[LoadedSeries]) -> Result<(), String> {
+        let flush = |store: &Store| store.flush().map_err(|error| error.to_string());
+        let store = self.store()?;
+        match self.place {
+            Place::Head => append(&store, series, |_, _| true),
+            Place::Blocks => {
+                append(&store, series, |_, _| true)?;
+                flush(&store)
+            }
+            Place::Both => {
+                append(&store, series, |index, count| index < count / 2)?;
+                flush(&store)?;
+                append(&store, series, |index, count| index >= count / 2)
+            }
+            Place::Reopened => {
+                for part in 0..4 {
+                    append(&store, series, |index, count| index * 4 / count == part)?;
+                    if part != 2 {
+                        flush(&store)?;
+                    }
+                }
+                store.maintain().map_err(|error| error.to_string())?;
+                drop(store);
+                self.reopen()
+            }
+        }
+    }
+
+    fn source(&mut self) -> Result<Arc<dyn Source>, String> {
+        Ok(Arc::new(StoreSource::new(self.store()?.snapshot())))
+    }
+}
+
+/// Appends the samples of which `take` says so by their index and count in their series.
+fn append(store: &Store, series: &[LoadedSeries], take: impl Fn(usize, usize) -> bool) -> Result<(), String> {
+    let (mut floats, mut histograms) = (Vec::new(), Vec::new());
+    for LoadedSeries { labels, samples } in series {
+        let reference = store.series(labels);
+        for (index, sample) in samples.iter().enumerate() {
+            let LoadedSample { timestamp_ms, value, start_ms } = sample.clone();
+            if !take(index, samples.len()) {
+                continue;
+            }
+            match value {
+                LoadedValue::Float(value) => floats.push(Sample { series: reference, timestamp_ms, value, start_ms }),
+                LoadedValue::Histogram(histogram) => {
+                    histograms.push(HistogramSample { series: reference, timestamp_ms, histogram, start_ms });
+                }
+            }
+        }
+    }
+    let outcome = store.append_batch(&floats, &histograms).map_err(|error| error.to_string())?;
+    match outcome.rejected.first() {
+        None => Ok(()),
+        Some(rejected) => Err(format!("{} samples were refused: {:?}", outcome.rejected.len(), rejected.reason)),
+    }
+}
+
+fn scripts() -> Option<Vec<PathBuf>> {
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/promqltest");
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(&dir)
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "test"))
+        .collect();
+    paths.sort();
+    Some(paths)
+}
+
+fn failures(report: &FileReport) -> BTreeSet<(usize, String)> {
+    report.failures.iter().map(|failure| (failure.line, failure.query.clone())).collect()
+}
+
+/// Runs every script in `place` with each number of partitions, and compares with a world in memory.
+fn check(place: Place, partitions: &[usize]) {
+    let Some(paths) = scripts() else {
+        println!("no folder ../../shared/promqltest: nothing to run");
+        return;
+    };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_stack_size(8 << 20).build().unwrap();
+    let mut evaluations = 0;
+    let mut wrong = Vec::new();
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let reference = {
+            let engine = Arc::new(Engine::new(engine_options()));
+            runtime.block_on(run(&name, &text, &engine, &mut MemoryWorld::default()))
+        };
+        for partitions in partitions {
+            let options = EngineOptions { partitions: *partitions, partition_cells: 1, ..engine_options() };
+            let engine = Arc::new(Engine::new(options));
+            let report = runtime.block_on(run(&name, &text, &engine, &mut StoreWorld::new(place)));
+            evaluations += report.total();
+            let known = failures(&reference);
+            for failure in &report.failures {
+                if !known.contains(&(failure.line, failure.query.clone())) {
+                    wrong.push(format!(
+                        "{name}:{} ({partitions} partitions): {}\n  expected {}\n  got      {}",
+                        failure.line, failure.query, failure.expected, failure.got
+                    ));
+                }
+            }
+        }
+    }
+    println!("{place:?}: {evaluations} evaluations");
+    assert!(evaluations > 2000, "{evaluations} evaluations ran");
+    assert!(wrong.is_empty(), "{place:?}: {} differ from memory:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn scripts_over_the_head() {
+    check(Place::Head, &[1, 4]);
+}
+
+#[test]
+fn scripts_over_blocks() {
+    check(Place::Blocks, &[4]);
+}
+
+#[test]
+fn scripts_over_blocks_and_head() {
+    check(Place::Both, &[4]);
+}
+
+#[test]
+fn scripts_over_a_reopened_store() {
+    check(Place::Reopened, &[4]);
+}

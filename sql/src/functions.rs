@@ -1,0 +1,436 @@
+//! Scalar functions over text, JSON and arrays that do not come from the planner as they are: those whose result can be far larger
+//! than their arguments are bounded, because function results are outside the memory pool.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanBuilder, StringViewBuilder};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, FieldRef, Int64Type};
+use datafusion::common::DFSchema;
+use datafusion::error::Result;
+use datafusion::execution::SessionStateDefaults;
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use datafusion::sql::sqlparser::ast::BinaryOperator;
+
+use crate::error::{SqlError, sqlstate};
+
+/// No function call makes more than this for one batch of rows.
+const MAX_RESULT_BYTES: u64 = 128 * 1024 * 1024;
+/// Nor does one compare more than this many pairs of characters.
+const MAX_PAIRS: u64 = 1_000_000_000;
+
+/// All scalar functions that depend on nothing but their arguments.
+pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
+    let mut functions: Vec<Arc<ScalarUDF>> = SessionStateDefaults::default_scalar_functions()
+        .into_iter()
+        .filter(|function| !REPLACED.contains(&function.name()))
+        .map(|function| match bound_of(function.name()) {
+            Some(bound) => Arc::new(ScalarUDF::new_from_impl(Bounded { inner: function, bound })),
+            None => function,
+        })
+        .collect();
+    functions.push(text_concat());
+    for kind in [JsonKind::Value, JsonKind::Text, JsonKind::Has] {
+        functions.push(Arc::new(ScalarUDF::new_from_impl(JsonFunction::new(kind))));
+    }
+    functions
+}
+
+/// Answered per session, see `pg_functions`.
+const REPLACED: &[&str] = &["version"];
+
+/// How large a function's result can be, in bytes, from its arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Bound {
+    /// First argument, as often as the second says.
+    Repeat,
+    /// As long as the second argument says.
+    Pad,
+    /// A third argument for every match of the second in the first.
+    Replace,
+    /// Any text of the third argument's length around every character of the first.
+    RegexReplace,
+    /// First argument once per group of the second.
+    RegexMatch,
+    /// All arguments one after the other, `factor` times.
+    Concat { factor: u64 },
+    /// First and second numbers apart, by the third.
+    Series,
+    /// As many elements as the second argument says.
+    Resize,
+    /// The last argument's text, each character standing for a longer one.
+    Format,
+    /// Not bytes but work: length times length.
+    Product,
+}
+
+fn bound_of(name: &str) -> Option<Bound> {
+    Some(match name {
+        "repeat" | "array_repeat" => Bound::Repeat,
+        "lpad" | "rpad" => Bound::Pad,
+        "replace" => Bound::Replace,
+        "regexp_replace" => Bound::RegexReplace,
+        "regexp_match" => Bound::RegexMatch,
+        "concat" | "concat_ws" | "overlay" | "array_concat" | "array_append" | "array_prepend" | "array_to_string"
+        | "make_array" | "map" | "make_map" | "struct" | "named_struct" | "array_union" | "arrays_zip" => {
+            Bound::Concat { factor: 1 }
+        }
+        "encode" | "string_to_array" | "upper" | "lower" | "initcap" | "array_replace" | "array_replace_n"
+        | "array_replace_all" | "array_insert" => Bound::Concat { factor: 4 },
+        "range" | "generate_series" => Bound::Series,
+        "array_resize" => Bound::Resize,
+        "to_char" => Bound::Format,
+        "levenshtein" => Bound::Product,
+        _ => return None,
+    })
+}
+
+/// Another function, called only where the bound on its result allows.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Bounded {
+    inner: Arc<ScalarUDF>,
+    bound: Bound,
+}
+
+impl ScalarUDFImpl for Bounded {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.inner.aliases()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.inner.signature()
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
+        self.inner.return_type(arg_types)
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        self.inner.return_field_from_args(args)
+    }
+
+    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+        self.inner.coerce_types(arg_types)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let all_scalar = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let rows = if all_scalar { 1 } else { args.number_rows };
+        let arguments = args.args.iter().map(|arg| Sizes::of(arg, rows)).collect::<Result<Vec<_>>>()?;
+        let mut total = 0u64;
+        for row in 0..rows {
+            total = total.saturating_add(self.bound.of_row(&arguments, row));
+        }
+        let limit = if self.bound == Bound::Product { MAX_PAIRS } else { MAX_RESULT_BYTES };
+        if total > limit {
+            return Err(too_large(self.name(), total, limit));
+        }
+        self.inner.inner().invoke_with_args(args)
+    }
+}
+
+fn too_large(name: &str, found: u64, limit: u64) -> datafusion::error::DataFusionError {
+    SqlError::new(sqlstate::OUT_OF_MEMORY, format!("out of memory: the result of {name} is too large"))
+        .with_hint(format!("it could reach {found} bytes for one batch of rows, the limit is {limit}"))
+        .into()
+}
+
+impl Bound {
+    fn of_row(self, arguments: &[Sizes], row: usize) -> u64 {
+        let bytes = |index: usize| arguments.get(index).map_or(0, |sizes| sizes.bytes(row));
+        let number = |index: usize| arguments.get(index).map_or(0, |sizes| sizes.number(row));
+        match self {
+            Bound::Repeat => {
+                // `array_repeat` counts with its second argument too, and an element is never free.
+                let count = number(1).max(0) as u64;
+                bytes(0).max(1).saturating_mul(count)
+            }
+            Bound::Pad => (number(1).max(0) as u64).saturating_mul(bytes(2).clamp(1, 4)),
+            Bound::Replace => {
+                let matches = bytes(0) / bytes(1).max(1) + 1;
+                bytes(0).saturating_add(matches.saturating_mul(bytes(2)))
+            }
+            Bound::RegexReplace => (bytes(0) + 1).saturating_mul(bytes(2) + 1),
+            Bound::RegexMatch => bytes(0).saturating_mul(bytes(1).min(256) / 2 + 1),
+            Bound::Concat { factor } => {
+                arguments.iter().fold(0u64, |sum, sizes| sum.saturating_add(sizes.bytes(row))).saturating_mul(factor)
+            }
+            Bound::Series => {
+                let (start, stop, step) = match arguments.len() {
+                    1 => (0, number(0), 1),
+                    2 => (number(0), number(1), 1),
+                    _ => (number(0), number(1), number(2)),
+                };
+                start.abs_diff(stop).saturating_div(step.unsigned_abs().max(1)).saturating_mul(8)
+            }
+            Bound::Resize => bytes(0).saturating_add((number(1).max(0) as u64).saturating_mul(bytes(2).max(16))),
+            Bound::Format => bytes(1).saturating_mul(24),
+            Bound::Product => bytes(0).saturating_mul(bytes(1)),
+        }
+    }
+}
+
+/// One argument, asked for sizes row by row.
+struct Sizes {
+    array: ArrayRef,
+    /// The argument as whole numbers, where it is one.
+    numbers: Option<ArrayRef>,
+    is_scalar: bool,
+}
+
+impl Sizes {
+    fn of(argument: &ColumnarValue, rows: usize) -> Result<Sizes> {
+        let is_scalar = matches!(argument, ColumnarValue::Scalar(_));
+        let array = match argument {
+            ColumnarValue::Array(array) => Arc::clone(array),
+            ColumnarValue::Scalar(scalar) => scalar.to_array_of_size(1.min(rows))?,
+        };
+        // Dates and timestamps count in their own unit, which is never finer than a generated step.
+        let numbers = array.data_type().is_integer().then(|| cast(&array, &DataType::Int64)).transpose()?;
+        Ok(Sizes { array, numbers, is_scalar })
+    }
+
+    fn row(&self, row: usize) -> usize {
+        if self.is_scalar { 0 } else { row }
+    }
+
+    fn bytes(&self, row: usize) -> u64 {
+        let row = self.row(row);
+        if row >= self.array.len() || self.array.is_null(row) {
+            return 0;
+        }
+        value_bytes(self.array.as_ref(), row)
+    }
+
+    fn number(&self, row: usize) -> i64 {
+        let row = self.row(row);
+        match &self.numbers {
+            Some(numbers) if row < numbers.len() && numbers.is_valid(row) => {
+                numbers.as_primitive::<Int64Type>().value(row)
+            }
+            _ => 0,
+        }
+    }
+}
+
+/// Bytes of one value, roughly: text by its length, arrays by their elements, everything else 16.
+fn value_bytes(array: &dyn Array, row: usize) -> u64 {
+    match array.data_type() {
+        DataType::Utf8 => array.as_string::<i32>().value(row).len() as u64,
+        DataType::LargeUtf8 => array.as_string::<i64>().value(row).len() as u64,
+        DataType::Utf8View => array.as_string_view().value(row).len() as u64,
+        DataType::Binary => array.as_binary::<i32>().value(row).len() as u64,
+        DataType::LargeBinary => array.as_binary::<i64>().value(row).len() as u64,
+        DataType::BinaryView => array.as_binary_view().value(row).len() as u64,
+        DataType::List(_) => elements_bytes(&array.as_list::<i32>().value(row)),
+        DataType::LargeList(_) => elements_bytes(&array.as_list::<i64>().value(row)),
+        DataType::FixedSizeList(..) => elements_bytes(&array.as_fixed_size_list().value(row)),
+        _ => 16,
+    }
+}
+
+fn elements_bytes(elements: &ArrayRef) -> u64 {
+    elements.get_array_memory_size() as u64
+}
+
+/// Plans `a || b` over text as a bounded function: chains of it can double a value again and again.
+#[derive(Debug)]
+pub struct ConcatPlanner {
+    concat: Arc<ScalarUDF>,
+}
+
+impl ConcatPlanner {
+    pub fn new() -> ConcatPlanner {
+        ConcatPlanner { concat: text_concat() }
+    }
+}
+
+impl ExprPlanner for ConcatPlanner {
+    fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        use datafusion::logical_expr::ExprSchemable;
+        if expr.op != BinaryOperator::StringConcat {
+            return Ok(PlannerResult::Original(expr));
+        }
+        let is_list = |side: &Expr| {
+            matches!(
+                side.get_type(schema),
+                Ok(DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..))
+            )
+        };
+        if is_list(&expr.left) || is_list(&expr.right) {
+            return Ok(PlannerResult::Original(expr));
+        }
+        let call = ScalarFunction::new_udf(Arc::clone(&self.concat), vec![expr.left, expr.right]);
+        Ok(PlannerResult::Planned(Expr::ScalarFunction(call)))
+    }
+}
+
+fn text_concat() -> Arc<ScalarUDF> {
+    Arc::new(ScalarUDF::new_from_impl(TextConcat { signature: Signature::any(2, Volatility::Immutable) }))
+}
+
+/// `textcat(a, b)`: NULL where either is.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct TextConcat {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for TextConcat {
+    fn name(&self) -> &str {
+        "textcat"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8View)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let all_scalar = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let rows = if all_scalar { 1 } else { args.number_rows };
+        let sides = texts(&args.args, rows)?;
+        let (left, right) = (sides[0].as_string_view(), sides[1].as_string_view());
+        let total: u64 =
+            (0..rows).map(|row| (left.views()[row] as u32 as u64) + (right.views()[row] as u32 as u64)).sum();
+        if total > MAX_RESULT_BYTES {
+            return Err(too_large("||", total, MAX_RESULT_BYTES));
+        }
+        let mut joined = StringViewBuilder::with_capacity(rows);
+        let mut text = String::new();
+        for (left, right) in left.iter().zip(right) {
+            match (left, right) {
+                (Some(left), Some(right)) => {
+                    text.clear();
+                    text.push_str(left);
+                    text.push_str(right);
+                    joined.append_value(&text);
+                }
+                _ => joined.append_null(),
+            }
+        }
+        one_or_many(Arc::new(joined.finish()), all_scalar)
+    }
+}
+
+/// Arguments as text views of `rows` rows each.
+fn texts(arguments: &[ColumnarValue], rows: usize) -> Result<Vec<ArrayRef>> {
+    arguments.iter().map(|argument| Ok(cast(&argument.to_array(rows)?, &DataType::Utf8View)?)).collect()
+}
+
+fn one_or_many(array: ArrayRef, all_scalar: bool) -> Result<ColumnarValue> {
+    if all_scalar {
+        return Ok(ColumnarValue::Scalar(datafusion::common::ScalarValue::try_from_array(&array, 0)?));
+    }
+    Ok(ColumnarValue::Array(array))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum JsonKind {
+    /// `->`
+    Value,
+    /// `->>`
+    Text,
+    /// `?`
+    Has,
+}
+
+/// Name of the function behind `->>`, which pushdown knows.
+pub const JSON_GET_TEXT: &str = "json_get_text";
+
+/// Looks into JSON text by name, or by position from 0. Neighbouring rows mostly hold the same text: it is parsed once.
+#[derive(Debug)]
+struct JsonFunction {
+    kind: JsonKind,
+    signature: Signature,
+}
+
+impl PartialEq for JsonFunction {
+    fn eq(&self, other: &JsonFunction) -> bool {
+        self.kind == other.kind
+    }
+}
+
+impl Eq for JsonFunction {}
+
+impl Hash for JsonFunction {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.kind.hash(state);
+    }
+}
+
+impl JsonFunction {
+    fn new(kind: JsonKind) -> JsonFunction {
+        JsonFunction { kind, signature: Signature::any(2, Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for JsonFunction {
+    fn name(&self) -> &str {
+        match self.kind {
+            JsonKind::Value => "json_get",
+            JsonKind::Text => JSON_GET_TEXT,
+            JsonKind::Has => "json_has",
+        }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
+        Ok(if self.kind == JsonKind::Has { DataType::Boolean } else { DataType::Utf8View })
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let all_scalar = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let rows = if all_scalar { 1 } else { args.number_rows };
+        let sides = texts(&args.args, rows)?;
+        let (documents, keys) = (sides[0].as_string_view(), sides[1].as_string_view());
+        let mut found_texts = StringViewBuilder::with_capacity(rows);
+        let mut found_flags = BooleanBuilder::with_capacity(rows);
+        let mut last: Option<(&str, serde_json::Value)> = None;
+        for (document, key) in documents.iter().zip(keys) {
+            let (Some(document), Some(key)) = (document, key) else {
+                found_texts.append_null();
+                found_flags.append_null();
+                continue;
+            };
+            if last.as_ref().is_none_or(|(text, _)| *text != document) {
+                let value = serde_json::from_str(document).map_err(|error| {
+                    SqlError::new(sqlstate::INVALID_TEXT, format!("invalid input syntax for type json: {error}"))
+                })?;
+                last = Some((document, value));
+            }
+            let value = last.as_ref().and_then(|(_, value)| look_up(value, key));
+            found_flags.append_value(value.is_some());
+            match (value, self.kind) {
+                (Some(serde_json::Value::String(text)), JsonKind::Text) => found_texts.append_value(text),
+                (None | Some(serde_json::Value::Null), JsonKind::Text) | (None, _) => found_texts.append_null(),
+                (Some(value), _) => found_texts.append_value(value.to_string()),
+            }
+        }
+        match self.kind {
+            JsonKind::Has => one_or_many(Arc::new(found_flags.finish()), all_scalar),
+            JsonKind::Value | JsonKind::Text => one_or_many(Arc::new(found_texts.finish()), all_scalar),
+        }
+    }
+}
+
+fn look_up<'a>(value: &'a serde_json::Value, key: &str) -> Option<&'a serde_json::Value> {
+    match value {
+        serde_json::Value::Array(items) => items.get(key.parse::<usize>().ok()?),
+        other => other.get(key),
+    }
+}
