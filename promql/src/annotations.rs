@@ -1,8 +1,9 @@
 //! Warnings and infos that travel beside a result: their texts, their merging and their positions.
 //!
 //! Texts are the ones of Prometheus (`util/annotations`), because clients and tests match them. Two notes of equal text
-//! are one; its position is the last one written in the query.
+//! are one, at the place of the one that Prometheus would write last.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::ast::Span;
@@ -24,8 +25,24 @@ enum Level {
 
 #[derive(Debug, Clone)]
 struct Note {
-    position: usize,
+    place: Place,
     detail: Detail,
+}
+
+/// Where a note points, and whose it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// What it points at.
+    pub span: Span,
+    /// The expression that writes it.
+    pub owner: Span,
+}
+
+impl Place {
+    /// Ascends in the order in which Prometheus evaluates: operands before operators, left before right.
+    fn order(&self) -> (usize, Reverse<usize>, usize) {
+        (self.owner.end, Reverse(self.owner.start), self.span.start)
+    }
 }
 
 /// What merging adds up.
@@ -65,146 +82,147 @@ fn for_metric(metric: &str) -> String {
 }
 
 impl Notes {
-    fn add(&mut self, level: Level, text: String, span: Span, detail: Detail) {
-        let position = span.start;
+    fn add(&mut self, level: Level, text: String, place: Place, detail: Detail) {
         self.notes
             .entry((level, text))
             .and_modify(|note| {
-                note.position = note.position.max(position);
+                if place.order() > note.place.order() {
+                    note.place = place;
+                }
                 note.detail.merge(&detail);
             })
-            .or_insert(Note { position, detail });
+            .or_insert(Note { place, detail });
     }
 
-    fn warn(&mut self, text: String, span: Span) {
-        self.add(Level::Warning, text, span, Detail::None);
+    fn warn(&mut self, text: String, place: Place) {
+        self.add(Level::Warning, text, place, Detail::None);
     }
 
-    fn info(&mut self, text: String, span: Span) {
-        self.add(Level::Info, text, span, Detail::None);
+    fn info(&mut self, text: String, place: Place) {
+        self.add(Level::Info, text, place, Detail::None);
     }
 
-    pub fn invalid_quantile(&mut self, quantile: f64, span: Span) {
-        self.warn(format!("quantile value should be between 0 and 1, got {}", format_g(quantile)), span);
+    pub fn invalid_quantile(&mut self, quantile: f64, place: Place) {
+        self.warn(format!("quantile value should be between 0 and 1, got {}", format_g(quantile)), place);
     }
 
-    pub fn invalid_ratio(&mut self, ratio: f64, capped: f64, span: Span) {
+    pub fn invalid_ratio(&mut self, ratio: f64, capped: f64, place: Place) {
         let (ratio, capped) = (format_g(ratio), format_g(capped));
-        self.warn(format!("ratio value should be between -1 and 1, got {ratio}, capping to {capped}"), span);
+        self.warn(format!("ratio value should be between -1 and 1, got {ratio}, capping to {capped}"), place);
     }
 
-    pub fn bad_bucket_label(&mut self, metric: &str, label: &str, span: Span) {
+    pub fn bad_bucket_label(&mut self, metric: &str, label: &str, place: Place) {
         let (label, metric) = (quote(label), for_metric(metric));
-        self.warn(format!("bucket label \"le\" is missing or has a malformed value of {label}{metric}"), span);
+        self.warn(format!("bucket label \"le\" is missing or has a malformed value of {label}{metric}"), place);
     }
 
-    pub fn mixed_floats_histograms(&mut self, metric: &str, span: Span) {
-        self.warn(format!("encountered a mix of histograms and floats for metric name {}", quote(metric)), span);
+    pub fn mixed_floats_histograms(&mut self, metric: &str, place: Place) {
+        self.warn(format!("encountered a mix of histograms and floats for metric name {}", quote(metric)), place);
     }
 
-    pub fn mixed_floats_histograms_in_aggregation(&mut self, span: Span) {
-        self.warn("encountered a mix of histograms and floats for aggregation".to_owned(), span);
+    pub fn mixed_floats_histograms_in_aggregation(&mut self, place: Place) {
+        self.warn("encountered a mix of histograms and floats for aggregation".to_owned(), place);
     }
 
-    pub fn mixed_classic_native(&mut self, metric: &str, span: Span) {
-        self.warn(format!("vector contains a mix of classic and native histograms{}", for_metric(metric)), span);
+    pub fn mixed_classic_native(&mut self, metric: &str, place: Place) {
+        self.warn(format!("vector contains a mix of classic and native histograms{}", for_metric(metric)), place);
     }
 
-    pub fn histogram_not_counter(&mut self, metric: &str, span: Span) {
-        self.warn(format!("this native histogram metric is not a counter: {}", quote(metric)), span);
+    pub fn histogram_not_counter(&mut self, metric: &str, place: Place) {
+        self.warn(format!("this native histogram metric is not a counter: {}", quote(metric)), place);
     }
 
-    pub fn histogram_not_gauge(&mut self, metric: &str, span: Span) {
-        self.warn(format!("this native histogram metric is not a gauge: {}", quote(metric)), span);
+    pub fn histogram_not_gauge(&mut self, metric: &str, place: Place) {
+        self.warn(format!("this native histogram metric is not a gauge: {}", quote(metric)), place);
     }
 
-    pub fn mixed_exponential_custom(&mut self, metric: &str, span: Span) {
+    pub fn mixed_exponential_custom(&mut self, metric: &str, place: Place) {
         let metric = quote(metric);
         self.warn(
             format!(
                 "vector contains a mix of histograms with exponential and custom buckets schemas for metric name {metric}"
             ),
-            span,
+            place,
         );
     }
 
-    pub fn incompatible_bucket_layout(&mut self, operator: &str, span: Span) {
-        self.warn(format!("incompatible bucket layout encountered for binary operator {operator}"), span);
+    pub fn incompatible_bucket_layout(&mut self, operator: &str, place: Place) {
+        self.warn(format!("incompatible bucket layout encountered for binary operator {operator}"), place);
     }
 
-    pub fn sort_in_range_query(&mut self, span: Span) {
-        self.warn("sort is ineffective for range queries since results are always ordered by labels".to_owned(), span);
+    pub fn sort_in_range_query(&mut self, place: Place) {
+        self.warn("sort is ineffective for range queries since results are always ordered by labels".to_owned(), place);
     }
 
-    pub fn counter_reset_collision(&mut self, operation: HistogramOperation, span: Span) {
-        self.warn(format!("conflicting counter resets during histogram {}", operation.name()), span);
+    pub fn counter_reset_collision(&mut self, operation: HistogramOperation, place: Place) {
+        self.warn(format!("conflicting counter resets during histogram {}", operation.name()), place);
     }
 
-    pub fn start_time_overlap(&mut self, metric: &str, occurrences: usize, span: Span) {
+    pub fn start_time_overlap(&mut self, metric: &str, occurrences: usize, place: Place) {
         let text =
             format!("sample has start time that overlaps with previous sample timestamp for metric {}", quote(metric));
-        self.add(Level::Warning, text, span, Detail::Occurrences(occurrences));
+        self.add(Level::Warning, text, place, Detail::Occurrences(occurrences));
     }
 
-    pub fn possible_non_counter(&mut self, metric: &str, span: Span) {
+    pub fn possible_non_counter(&mut self, metric: &str, place: Place) {
         let metric = quote(metric);
         self.info(
             format!("metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {metric}"),
-            span,
+            place,
         );
     }
 
-    pub fn possible_non_counter_label(&mut self, metric: &str, kind: &str, span: Span) {
+    pub fn possible_non_counter_label(&mut self, metric: &str, kind: &str, place: Place) {
         let (kind, metric) = (quote(kind), quote(metric));
         self.info(
             format!(
                 "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\", got {kind}: {metric}"
             ),
-            span,
+            place,
         );
     }
 
-    pub fn incompatible_types(&mut self, left: &str, operator: &str, right: &str, span: Span) {
+    pub fn incompatible_types(&mut self, left: &str, operator: &str, right: &str, place: Place) {
         self.info(
             format!(
                 "incompatible sample types encountered for binary operator \"{operator}\": {left} {operator} {right}"
             ),
-            span,
+            place,
         );
     }
 
-    pub fn histogram_ignored_in_aggregation(&mut self, aggregation: &str, span: Span) {
-        self.info(format!("ignored histogram in {aggregation} aggregation"), span);
+    pub fn histogram_ignored_in_aggregation(&mut self, aggregation: &str, place: Place) {
+        self.info(format!("ignored histogram in {aggregation} aggregation"), place);
     }
 
-    pub fn histogram_ignored_in_mixed_range(&mut self, metric: &str, span: Span) {
+    pub fn histogram_ignored_in_mixed_range(&mut self, metric: &str, place: Place) {
         let metric = quote(metric);
         self.info(
             format!("ignored histograms in a range containing both floats and histograms for metric name {metric}"),
-            span,
+            place,
         );
     }
 
-    pub fn quantile_nan_result(&mut self, metric: &str, span: Span) {
+    pub fn quantile_nan_result(&mut self, metric: &str, place: Place) {
         let metric = for_metric(metric);
-        self.info(format!("input to histogram_quantile has NaN observations, result is NaN{metric}"), span);
+        self.info(format!("input to histogram_quantile has NaN observations, result is NaN{metric}"), place);
     }
 
-    pub fn quantile_nan_skew(&mut self, metric: &str, span: Span) {
+    pub fn quantile_nan_skew(&mut self, metric: &str, place: Place) {
         let metric = for_metric(metric);
-        self.info(format!("input to histogram_quantile has NaN observations, result is skewed higher{metric}"), span);
+        self.info(format!("input to histogram_quantile has NaN observations, result is skewed higher{metric}"), place);
     }
 
-    pub fn fraction_nans(&mut self, metric: &str, span: Span) {
+    pub fn fraction_nans(&mut self, metric: &str, place: Place) {
         let metric = for_metric(metric);
         self.info(
             format!("input to histogram_fraction has NaN observations, which are excluded from all fractions{metric}"),
-            span,
+            place,
         );
     }
 
-    pub fn mismatched_custom_buckets(&mut self, operation: HistogramOperation, span: Span) {
-        self.info(format!("mismatched custom buckets were reconciled during {}", operation.name()), span);
+    pub fn mismatched_custom_buckets(&mut self, operation: HistogramOperation, place: Place) {
+        self.info(format!("mismatched custom buckets were reconciled during {}", operation.name()), place);
     }
 
     pub fn forced_monotonicity(
@@ -214,7 +232,7 @@ impl Notes {
         min_bucket: f64,
         max_bucket: f64,
         max_diff: f64,
-        span: Span,
+        place: Place,
     ) {
         let text = format!(
             "input to histogram_quantile needed to be fixed for monotonicity \
@@ -229,14 +247,14 @@ impl Notes {
             max_diff,
             count: 1,
         };
-        self.add(Level::Info, text, span, detail);
+        self.add(Level::Info, text, place, detail);
     }
 
     /// The finished texts, ` (line:column)` of `query` behind each.
     pub fn render(&self, query: &str) -> Annotations {
         let mut annotations = Annotations::default();
         for ((level, text), note) in &self.notes {
-            let (line, column) = line_column(query, note.position);
+            let (line, column) = line_column(query, note.place.span.start);
             let detail = note.detail.text();
             match level {
                 Level::Warning => {
@@ -340,8 +358,9 @@ mod tests {
     #[test]
     fn equal_texts_are_one_note_at_the_last_position() {
         let mut notes = Notes::default();
-        notes.possible_non_counter("x", Span { start: 5, end: 6 });
-        notes.possible_non_counter("x", Span { start: 12, end: 13 });
+        let place = |start, end| Place { span: Span { start, end }, owner: Span { start: 0, end } };
+        notes.possible_non_counter("x", place(12, 13));
+        notes.possible_non_counter("x", place(5, 6));
         let annotations = notes.render("rate(x[1m])\n+ 1");
         assert_eq!(
             annotations.infos,

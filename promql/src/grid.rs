@@ -244,12 +244,24 @@ impl GridBatch {
         let floats = cells.values().as_primitive::<Float64Type>();
         let (from, length) = (cells.value_offset(0) as usize, series.len() * width);
         let floats = floats.slice(from, length);
-        let valid = floats.nulls().filter(|nulls| nulls.null_count() > 0).map(|nulls| nulls.iter().collect());
+        let valid = floats.nulls().filter(|nulls| nulls.null_count() > 0).map(unpack_flags);
         let lists = batch.column(2).as_list::<i32>();
         let histograms = if lists.null_count() == lists.len() { None } else { Some(unpack_histograms(lists)?) };
         let ones = ones(width);
         Ok(GridBatch { width, series, values: floats.values().clone(), valid, histograms, ones })
     }
+}
+
+/// One flag per bit, 64 at a time.
+fn unpack_flags(nulls: &NullBuffer) -> Vec<bool> {
+    let mut flags = vec![false; nulls.len()];
+    let words = nulls.inner().bit_chunks();
+    for (flags, word) in flags.chunks_mut(64).zip(words.iter_padded()) {
+        for (bit, flag) in flags.iter_mut().enumerate() {
+            *flag = word >> bit & 1 == 1;
+        }
+    }
+    flags
 }
 
 fn ones(width: usize) -> Arc<[bool]> {

@@ -2,18 +2,35 @@
 //!
 //! Everything here runs once per query, before any cell is read. Cells carry only series numbers.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, OnceLock};
 
+use datafusion::common::HashMap;
 use pilaster_model::{Labels, METRIC_NAME};
 
 /// The output series of one plan node: position is the number that cells carry.
 #[derive(Debug, Clone, Default)]
 pub struct SeriesTable {
-    pub labels: Vec<Labels>,
-    /// With delayed name removal: whether the metric's name goes away at the end of the query. Parallel to `labels`, or
-    /// empty where no name goes.
+    rows: Rows,
+    /// With delayed name removal: whether the metric's name goes away at the end of the query. Parallel to the labels,
+    /// or empty where no name goes.
     drop_name: Vec<bool>,
+}
+
+#[derive(Debug, Clone)]
+enum Rows {
+    Given(Vec<Labels>),
+    /// The labels of another table without the metric's name, type and unit. Most nodes above, such as aggregations,
+    /// only need some of the labels, so these are made when somebody asks for them.
+    Nameless {
+        of: Arc<SeriesTable>,
+        made: OnceLock<Vec<Labels>>,
+    },
+}
+
+impl Default for Rows {
+    fn default() -> Rows {
+        Rows::Given(Vec::new())
+    }
 }
 
 /// The labels that go away together with a metric's name.
@@ -21,41 +38,70 @@ pub(crate) fn is_metadata_label(name: &str) -> bool {
     matches!(name, METRIC_NAME | "__type__" | "__unit__")
 }
 
+fn metadata(labels: &Labels) -> impl Iterator<Item = (&str, &str)> {
+    labels.iter().filter(|(name, _)| is_metadata_label(name))
+}
+
 /// The labels without the metric's name, type and unit.
 pub(crate) fn without_name(labels: &Labels) -> Labels {
-    if labels.iter().any(|(name, _)| is_metadata_label(name)) {
-        labels.filter(|name, _| !is_metadata_label(name))
-    } else {
-        labels.clone()
-    }
+    if metadata(labels).next().is_some() { labels.filter(|name, _| !is_metadata_label(name)) } else { labels.clone() }
 }
+
+static NO_LABELS: LazyLock<Labels> = LazyLock::new(Labels::empty);
 
 impl SeriesTable {
     pub fn new(labels: Vec<Labels>) -> SeriesTable {
-        SeriesTable { labels, drop_name: Vec::new() }
+        SeriesTable { rows: Rows::Given(labels), drop_name: Vec::new() }
     }
 
     pub(crate) fn with_drop_names(labels: Vec<Labels>, drop_name: Vec<bool>) -> SeriesTable {
         debug_assert_eq!(labels.len(), drop_name.len());
         let drop_name = if drop_name.contains(&true) { drop_name } else { Vec::new() };
-        SeriesTable { labels, drop_name }
+        SeriesTable { rows: Rows::Given(labels), drop_name }
     }
 
     pub fn len(&self) -> usize {
-        self.labels.len()
+        match &self.rows {
+            Rows::Given(labels) => labels.len(),
+            Rows::Nameless { of, .. } => of.len(),
+        }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
+        self.len() == 0
+    }
+
+    /// One label set per series.
+    pub fn labels(&self) -> &[Labels] {
+        match &self.rows {
+            Rows::Given(labels) => labels,
+            Rows::Nameless { of, made } => made.get_or_init(|| of.labels().iter().map(without_name).collect()),
+        }
     }
 
     pub(crate) fn drops_name(&self, series: usize) -> bool {
         self.drop_name.get(series).copied().unwrap_or(false)
     }
 
+    /// The labels that notes look at: the metric's name and type.
+    pub(crate) fn noted_labels(&self, series: u32) -> &Labels {
+        match &self.rows {
+            Rows::Given(labels) => &labels[series as usize],
+            Rows::Nameless { .. } => &NO_LABELS,
+        }
+    }
+
     /// The name for annotations; empty where there is none.
     pub(crate) fn metric_name(&self, series: u32) -> &str {
-        self.labels[series as usize].metric_name()
+        self.noted_labels(series).metric_name()
+    }
+
+    /// The labels from which keys are made, and whether the metric's name, type and unit have to be overlooked.
+    fn key_labels(&self) -> (&[Labels], bool) {
+        match &self.rows {
+            Rows::Given(labels) => (labels, false),
+            Rows::Nameless { of, .. } => (of.labels(), true),
+        }
     }
 
     /// The same series after a function that takes the name away: at once, or marked where removal is delayed.
@@ -64,14 +110,21 @@ impl SeriesTable {
             if !self.drop_name.is_empty() && !self.drop_name.contains(&false) {
                 return Arc::clone(self);
             }
-            return Arc::new(SeriesTable { labels: self.labels.clone(), drop_name: vec![true; self.len()] });
+            return Arc::new(SeriesTable { rows: self.rows.clone(), drop_name: vec![true; self.len()] });
         }
-        Arc::new(SeriesTable::new(self.labels.iter().map(without_name).collect()))
+        match &self.rows {
+            Rows::Nameless { .. } => Arc::clone(self),
+            Rows::Given(labels) if labels.iter().all(|labels| metadata(labels).next().is_none()) => Arc::clone(self),
+            Rows::Given(_) => {
+                let rows = Rows::Nameless { of: Arc::clone(self), made: OnceLock::new() };
+                Arc::new(SeriesTable { rows, drop_name: Vec::new() })
+            }
+        }
     }
 
     /// The series of `self`, then those of `other`.
     pub(crate) fn concat(&self, other: &SeriesTable) -> Arc<SeriesTable> {
-        let labels = self.labels.iter().chain(&other.labels).cloned().collect();
+        let labels = self.labels().iter().chain(other.labels()).cloned().collect();
         let own = (0..self.len()).map(|series| self.drops_name(series));
         let drop_name = own.chain((0..other.len()).map(|series| other.drops_name(series))).collect();
         Arc::new(SeriesTable::with_drop_names(labels, drop_name))
@@ -79,15 +132,26 @@ impl SeriesTable {
 
     /// The labels as they leave the query.
     pub(crate) fn final_labels(&self, series: usize) -> Labels {
-        if self.drops_name(series) { without_name(&self.labels[series]) } else { self.labels[series].clone() }
+        let labels = &self.labels()[series];
+        if self.drops_name(series) { without_name(labels) } else { labels.clone() }
+    }
+
+    /// Whether labels may be equal. Series that differ with their names, which all are of one metric, differ without.
+    fn may_repeat(&self) -> bool {
+        let Rows::Nameless { of, .. } = &self.rows else { return true };
+        let [first, rest @ ..] = of.labels() else { return false };
+        !rest.iter().all(|labels| metadata(labels).eq(metadata(first)))
     }
 
     /// A map from series to the first series of equal labels, `None` where all differ.
     pub(crate) fn duplicates(&self) -> Option<Merged> {
+        if !self.may_repeat() {
+            return None;
+        }
         let mut seen: HashMap<&Labels, u32> = HashMap::with_capacity(self.len());
         let mut target = Vec::with_capacity(self.len());
         let mut keep = Vec::new();
-        for (series, labels) in self.labels.iter().enumerate() {
+        for (series, labels) in self.labels().iter().enumerate() {
             let next = keep.len() as u32;
             let index = *seen.entry(labels).or_insert(next);
             if index == next {
@@ -98,7 +162,7 @@ impl SeriesTable {
         if keep.len() == self.len() {
             return None;
         }
-        let labels = keep.iter().map(|series| self.labels[*series].clone()).collect();
+        let labels = keep.iter().map(|series| self.labels()[*series].clone()).collect();
         let drop_name = keep.iter().map(|series| self.drops_name(*series)).collect();
         Some(Merged { target, table: Arc::new(SeriesTable::with_drop_names(labels, drop_name)) })
     }
@@ -142,9 +206,16 @@ pub(crate) struct KeyNumbers {
 }
 
 impl KeyNumbers {
-    pub fn number(&mut self, key: Key<'_>, labels: &Labels) -> u32 {
+    /// The number of each series of a table.
+    pub fn of_table(&mut self, key: Key<'_>, table: &SeriesTable) -> Vec<u32> {
+        let (labels, nameless) = table.key_labels();
+        labels.iter().map(|labels| self.number(key, labels, nameless)).collect()
+    }
+
+    fn number(&mut self, key: Key<'_>, labels: &Labels, nameless: bool) -> u32 {
         self.buffer.clear();
-        for (name, value) in labels.iter().filter(|(name, _)| key.holds(name)) {
+        let held = |name: &str| key.holds(name) && !(nameless && is_metadata_label(name));
+        for (name, value) in labels.iter().filter(|(name, _)| held(name)) {
             for text in [name, value] {
                 self.buffer.extend_from_slice(&(text.len() as u32).to_le_bytes());
                 self.buffer.extend_from_slice(text.as_bytes());
@@ -177,26 +248,26 @@ impl Groups {
         let key = if without { Key::Without(labels) } else { Key::With(labels) };
         let mut groups: Vec<Labels> = Vec::new();
         let mut drop_name: Vec<bool> = Vec::new();
-        let mut group_of = Vec::with_capacity(table.len());
-        if !without && labels.is_empty() {
+        let group_of = if !without && labels.is_empty() {
             // One group of everything: no hashing.
-            group_of.resize(table.len(), 0);
             if !table.is_empty() {
                 groups.push(Labels::empty());
                 drop_name.push(false);
             }
+            vec![0; table.len()]
         } else {
-            let mut numbers = KeyNumbers::default();
-            for (series, labels) in table.labels.iter().enumerate() {
-                let group = numbers.number(key, labels);
-                if group as usize == groups.len() {
-                    groups.push(key.labels(labels));
+            let group_of = KeyNumbers::default().of_table(key, table);
+            let (labels, nameless) = table.key_labels();
+            for (series, group) in group_of.iter().enumerate() {
+                if *group as usize == groups.len() {
+                    let group = key.labels(&labels[series]);
+                    groups.push(if nameless { without_name(&group) } else { group });
                     drop_name.push(false);
                 }
-                drop_name[group as usize] |= table.drops_name(series);
-                group_of.push(group);
+                drop_name[*group as usize] |= table.drops_name(series);
             }
-        }
+            group_of
+        };
         Groups { group_of, table: Arc::new(SeriesTable::with_drop_names(groups, drop_name)) }
     }
 }
@@ -218,10 +289,10 @@ mod tests {
         ]);
         let groups = Groups::new(&input, false, &["job".to_owned()]);
         assert_eq!(groups.group_of, [0, 1, 0]);
-        assert_eq!(groups.table.labels[0].to_string(), r#"{job="b"}"#);
+        assert_eq!(groups.table.labels()[0].to_string(), r#"{job="b"}"#);
         let groups = Groups::new(&input, true, &["i".to_owned()]);
         assert_eq!(groups.group_of, [0, 1, 0]);
-        assert_eq!(groups.table.labels[1].to_string(), r#"{job="a"}"#);
+        assert_eq!(groups.table.labels()[1].to_string(), r#"{job="a"}"#);
         assert_eq!(Groups::new(&input, false, &[]).table.len(), 1);
     }
 
@@ -234,6 +305,13 @@ mod tests {
         assert_eq!(merged.target, [0, 0]);
         let delayed = input.dropping_names(true);
         assert!(delayed.duplicates().is_none());
+        let distinct = Arc::new(table(&[&[("__name__", "x"), ("a", "1")], &[("__name__", "x"), ("a", "2")]]));
+        let nameless = distinct.dropping_names(false);
+        assert!(nameless.duplicates().is_none());
+        assert_eq!(nameless.labels()[1].to_string(), r#"{a="2"}"#);
+        assert_eq!(Groups::new(&nameless, true, &[]).group_of, [0, 1]);
+        assert_eq!(Groups::new(&nameless, false, &["__name__".to_owned()]).group_of, [0, 0]);
+        assert_eq!(nameless.metric_name(0), "");
         assert_eq!(delayed.final_labels(1).to_string(), r#"{a="1"}"#);
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pilaster_promql::engine::Engine;
+use pilaster_promql::engine::{Engine, EngineOptions};
 use pilaster_promql::promqltest::{Failure, FileReport, MemoryWorld, engine_options, render_report, run};
 
 /// Evaluations in all scripts of Prometheus 3.14: running fewer is a failure of the runner.
@@ -23,7 +23,7 @@ const FLOORS: [(&str, usize); 21] = [
     ("limit.test", 37),
     ("literals.test", 25),
     ("name_label_dropping.test", 30),
-    ("native_histograms.test", 513),
+    ("native_histograms.test", 522),
     ("operators.test", 214),
     ("range_queries.test", 18),
     ("selectors.test", 31),
@@ -46,13 +46,13 @@ fn scripts(folder: &str) -> Option<Vec<PathBuf>> {
     Some(paths)
 }
 
-fn run_all(paths: &[PathBuf]) -> Vec<FileReport> {
+fn run_all(paths: &[PathBuf], options: EngineOptions) -> Vec<FileReport> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(4)
         .thread_stack_size(8 << 20)
         .build()
         .expect("a runtime");
-    let engine = Arc::new(Engine::new(engine_options()));
+    let engine = Arc::new(Engine::new(options));
     let mut reports = Vec::new();
     for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -69,7 +69,7 @@ fn prometheus_scripts_pass() {
         println!("no folder ../../shared/promqltest: nothing to run");
         return;
     };
-    let reports = run_all(&paths);
+    let reports = run_all(&paths, engine_options());
     let text = render_report(&reports);
     println!("{text}");
     if let Ok(path) = std::env::var("PROMQL_REPORT") {
@@ -82,10 +82,28 @@ fn prometheus_scripts_pass() {
     }
 }
 
+/// How a query is cut into tiles and partitions must not show in its answer.
+#[test]
+fn tiles_and_partitions_change_nothing() {
+    let Some(paths) = scripts("../../shared/promqltest") else {
+        println!("no folder ../../shared/promqltest: nothing to run");
+        return;
+    };
+    let whole = run_all(&paths, EngineOptions { partitions: 1, ..engine_options() });
+    let cut = run_all(&paths, EngineOptions { tile: 64, partitions: 4, partition_cells: 1, ..engine_options() });
+    let failures = |reports: &[FileReport]| -> Vec<(String, usize)> {
+        let lines = |report: &FileReport| -> Vec<(String, usize)> {
+            report.failures.iter().map(|failure| (report.file.clone(), failure.line)).collect()
+        };
+        reports.iter().flat_map(lines).collect()
+    };
+    assert_eq!(failures(&cut), failures(&whole), "{}", render_report(&cut));
+}
+
 #[test]
 fn our_scripts_pass() {
     let paths = scripts("tests/scripts").expect("a folder beside this file");
-    let reports = run_all(&paths);
+    let reports = run_all(&paths, engine_options());
     let text = render_report(&reports);
     println!("{text}");
     assert!(reports.iter().all(|report| report.failed == 0 && report.passed > 0), "{text}");

@@ -1,13 +1,14 @@
 //! Reading: one consistent view of head and blocks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::BuildHasherDefault;
 use std::path::Path;
 use std::sync::Arc;
 
 use pilaster_model::{Histogram, Labels, Matcher, TimeRange};
 
 use crate::block::{Block, BlockSamples};
-use crate::head::{Columns, Head, HeadView, Timelines};
+use crate::head::{Columns, Head, HeadView, SameHash, Timelines};
 use crate::store::{View, histograms_in};
 use crate::{Error, SeriesRef};
 
@@ -85,36 +86,31 @@ impl Snapshot {
     pub fn select(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<SelectedSeries>, Error> {
         let inner = &*self.0;
         let in_head = inner.head.select(matchers, range, inner.head_view);
-        let in_head = in_head.into_iter().map(|(labels, series)| SelectedSeries {
-            labels,
-            head: Some(series),
-            blocks: Vec::new(),
-        });
-        let mut found: Vec<SelectedSeries> = in_head.collect();
-        let mut in_blocks: Vec<(Labels, (u32, u32))> = Vec::new();
+        let mut found: Vec<SelectedSeries> = in_head
+            .into_iter()
+            .map(|(labels, series)| SelectedSeries { labels, head: Some(series), blocks: Vec::new() })
+            .collect();
+        let mut places: Option<Places> = None;
         for (number, block) in self.blocks_in(range) {
             let ids = ids_in(block, matchers, range);
-            in_blocks.extend(ids.into_iter().map(|id| (block.labels(id), (number, id))));
-        }
-        if in_blocks.is_empty() {
-            return Ok(found);
-        }
-        in_blocks.sort_unstable();
-        let mut merged: Vec<SelectedSeries> = Vec::with_capacity(found.len().max(in_blocks.len()));
-        let mut head = found.drain(..).peekable();
-        for (labels, place) in in_blocks {
-            if let Some(last) = merged.last_mut().filter(|last| last.labels == labels) {
-                last.blocks.push(place);
+            if ids.is_empty() {
                 continue;
             }
-            while let Some(series) = head.next_if(|series| series.labels < labels) {
-                merged.push(series);
+            let places = places.get_or_insert_with(|| Places::of(&found));
+            for id in ids {
+                let labels = block.labels(id);
+                let index = places.find_or_insert(&labels, &found);
+                match found.get_mut(index) {
+                    Some(series) => series.blocks.push((number, id)),
+                    None => found.push(SelectedSeries { labels, head: None, blocks: vec![(number, id)] }),
+                }
             }
-            let same = head.next_if(|series| series.labels == labels);
-            merged.push(SelectedSeries { labels, head: same.and_then(|series| series.head), blocks: vec![place] });
         }
-        merged.extend(head);
-        Ok(merged)
+        if places.is_some() {
+            // Runs in order already, one from the head and one from each block: what this sort is good at.
+            found.sort_by(|a, b| a.labels.cmp(&b.labels));
+        }
+        Ok(found)
     }
 
     /// Samples of a selected series in `range`.
@@ -214,6 +210,37 @@ impl Snapshot {
             reads_head: series.iter().any(|series| series.head.is_some()),
             series: series.len(),
         })
+    }
+}
+
+/// Where in a list a label set stands.
+#[derive(Default)]
+struct Places(HashMap<u64, usize, BuildHasherDefault<SameHash>>);
+
+impl Places {
+    fn of(series: &[SelectedSeries]) -> Places {
+        let mut places = Places(HashMap::with_capacity_and_hasher(series.len(), BuildHasherDefault::default()));
+        for (index, one) in series.iter().enumerate() {
+            let mut hash = one.labels.hash64();
+            // Another set with this hash is there: about never.
+            while places.0.contains_key(&hash) {
+                hash = hash.wrapping_add(1);
+            }
+            places.0.insert(hash, index);
+        }
+        places
+    }
+
+    /// The place of `labels` in `list`; its length, where they are about to be pushed.
+    fn find_or_insert(&mut self, labels: &Labels, list: &[SelectedSeries]) -> usize {
+        let mut hash = labels.hash64();
+        loop {
+            let index = *self.0.entry(hash).or_insert(list.len());
+            if list.get(index).is_none_or(|series| series.labels == *labels) {
+                return index;
+            }
+            hash = hash.wrapping_add(1);
+        }
     }
 }
 

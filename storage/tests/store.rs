@@ -355,4 +355,11 @@ fn histograms_are_kept_beside_floats() {
     drop(store);
     let store = open(&options);
     check(&store);
+    store.maintain().unwrap();
+    check(&store);
+    store.flush().unwrap();
+    check(&store);
+    store.maintain().unwrap();
+    assert_eq!(store.stats().head_samples, 0);
+    check(&store);
 }

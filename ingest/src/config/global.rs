@@ -10,7 +10,7 @@ use super::{ByteSize, Error, PromDuration, join_directory};
 /// What a response may be written in, in the notation of `scrape_protocols`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ScrapeProtocol {
-    /// Protobuf: known to configurations, never offered to a target.
+    /// Protobuf, the only one with native histograms.
     PrometheusProto,
     PrometheusText004,
     PrometheusText100,

@@ -11,6 +11,7 @@ use super::{
     ServiceDiscovery, ValidationScheme, join_directory,
 };
 use crate::relabel::RelabelConfig;
+use pilaster_model::histogram::{MAX_SCHEMA, MIN_SCHEMA};
 
 /// A job: where its targets come from and how they are scraped.
 ///
@@ -228,12 +229,6 @@ impl ScrapeConfig {
                 return Err(Error::NotBuilt(format!("{section} (line {line}, job {job:?})")));
             }
         }
-        if self.offered_protocols().next().is_none() {
-            return Err(Error::NotBuilt(format!("scraping protobuf alone (scrape_protocols, job {job:?})")));
-        }
-        if self.fallback_protocol == Some(ScrapeProtocol::PrometheusProto) {
-            return Err(Error::NotBuilt(format!("fallback_scrape_protocol PrometheusProto (job {job:?})")));
-        }
         Ok(())
     }
 
@@ -241,17 +236,6 @@ impl ScrapeConfig {
     pub fn notices(&self) -> Vec<String> {
         let job = &self.job_name;
         let mut notices = Vec::new();
-        if self.scrape_native_histograms == Some(true) {
-            notices.push(format!(
-                "job {job:?}: scrape_native_histograms: protobuf is not built yet and never offered, so native \
-                 histograms are scraped as classic ones"
-            ));
-        }
-        if self.convert_classic_histograms_to_nhcb == Some(true) {
-            notices.push(format!(
-                "job {job:?}: convert_classic_histograms_to_nhcb is not built yet: classic histograms are kept as they are"
-            ));
-        }
         if !self.scrape_failure_log_file.is_empty() {
             notices.push(format!(
                 "job {job:?}: scrape_failure_log_file is not built yet: failures are in the server's log and in the targets API"
@@ -265,9 +249,12 @@ impl ScrapeConfig {
         &self.protocols
     }
 
-    /// [`ScrapeConfig::protocols`] without what this server cannot read.
-    pub fn offered_protocols(&self) -> impl Iterator<Item = ScrapeProtocol> + '_ {
-        self.protocols.iter().copied().filter(|protocol| *protocol != ScrapeProtocol::PrometheusProto)
+    /// The finest schema in which native histograms are kept, from `native_histogram_min_bucket_factor`.
+    pub fn finest_histogram_schema(&self) -> i32 {
+        let factor = self.native_histogram_min_bucket_factor;
+        // The factor of schema 8, a little less than exactly.
+        let factor = if factor <= 1.0 { 1.00271 } else { factor };
+        (-factor.log2().log2()).floor().clamp(f64::from(MIN_SCHEMA), f64::from(MAX_SCHEMA)) as i32
     }
 
     /// How a response without a usable content type is read; `None`: not at all.

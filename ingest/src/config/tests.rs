@@ -318,14 +318,17 @@ fn refusals_of_one_job() {
         ),
         ("consul_sd_configs: [{server: x}]", "consul_sd_configs (line 3, job \"a\") is not built yet in Pilaster"),
         ("oauth2: {client_id: x}", "oauth2 is not built yet in Pilaster"),
-        (
-            "scrape_protocols: [PrometheusProto]",
-            "scraping protobuf alone (scrape_protocols, job \"a\") is not built yet in Pilaster",
-        ),
     ] {
         assert_eq!(refusal(&format!("scrape_configs:\n- job_name: a\n  {line}\n")), message, "{line}");
     }
-    for line in ["sample_limit: 1.0", "honor_labels: ~", "scheme: ftp", "kubernetes_sd_configs: []", "params: {a: ~}"] {
+    for line in [
+        "sample_limit: 1.0",
+        "honor_labels: ~",
+        "scheme: ftp",
+        "kubernetes_sd_configs: []",
+        "params: {a: ~}",
+        "scrape_protocols: [PrometheusProto]",
+    ] {
         load(&format!("scrape_configs:\n- job_name: a\n  {line}\n")).unwrap();
     }
 }
@@ -381,5 +384,13 @@ fn paths_are_relative_to_the_file() {
     let printed = yaml::print(&jobs[1].to_yaml());
     for path in ["ca_file: /etc/p/ca", "- /etc/p/c\n", "- /etc/p/b/*.yml", "scrape_failure_log_file: /etc/p/fail.log"] {
         assert!(printed.contains(path), "{path} in {printed}");
+    }
+}
+
+#[test]
+fn histogram_schemas_for_bucket_factors() {
+    for (factor, schema) in [("0", 8), ("1.002", 8), ("1.1", 2), ("1.5", 0), ("2", 0), ("4", -1), ("1e9", -4)] {
+        let text = format!("scrape_configs: [{{job_name: a, native_histogram_min_bucket_factor: {factor}}}]");
+        assert_eq!(load(&text).unwrap().1[0].finest_histogram_schema(), schema, "{factor}");
     }
 }

@@ -1,6 +1,6 @@
-//! The text formats in which targets show their metrics: Prometheus text (0.0.4 and 1.0.0) and OpenMetrics 1.0.
+//! The formats in which targets show their metrics: Prometheus text (0.0.4 and 1.0.0), OpenMetrics 1.0, and protobuf.
 //!
-//! [`Parser`] goes through a body line by line without copying it. Lines in the form that every client library writes
+//! [`protobuf`] is the last; all others are text. [`Parser`] goes through a body line by line without copying it. Lines in the form that every client library writes
 //! take a short path; any other line goes through [`grammar`], which spells out the token grammar of the Prometheus
 //! parsers, so that odd lines are accepted and refused exactly as there, with the same words.
 
@@ -8,14 +8,15 @@ mod grammar;
 mod negotiate;
 mod number;
 mod parser;
+pub mod protobuf;
 #[cfg(test)]
 mod tests;
 
-pub use negotiate::{UnknownContentType, accept_header, format_of};
+pub use negotiate::{BodyFormat, UnknownContentType, accept_header, format_of};
 pub use number::{format_bound, parse_value};
 pub use parser::{Entry, Parser, Sample};
 
-/// The two grammars. Prometheus text 1.0.0 is 0.0.4 with quoted names, which 0.0.4 bodies may have too.
+/// The two grammars of text. Prometheus text 1.0.0 is 0.0.4 with quoted names, which 0.0.4 bodies may have too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
     PrometheusText,

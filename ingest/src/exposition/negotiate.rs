@@ -11,8 +11,9 @@ pub fn accept_header(protocols: impl Iterator<Item = ScrapeProtocol>, escaping: 
     let mut weight = 6;
     for protocol in protocols {
         let (media_type, escapes) = match protocol {
-            // Never offered: nothing here reads it.
-            ScrapeProtocol::PrometheusProto => continue,
+            ScrapeProtocol::PrometheusProto => {
+                ("application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited", false)
+            }
             ScrapeProtocol::PrometheusText004 => ("text/plain;version=0.0.4", false),
             ScrapeProtocol::PrometheusText100 => ("text/plain;version=1.0.0", true),
             ScrapeProtocol::OpenMetricsText001 => ("application/openmetrics-text;version=0.0.1", false),
@@ -30,6 +31,13 @@ pub fn accept_header(protocols: impl Iterator<Item = ScrapeProtocol>, escaping: 
     header
 }
 
+/// How a body is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyFormat {
+    Text(Format),
+    Protobuf,
+}
+
 /// A response whose content type says nothing useful, from a job without a fallback.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -39,16 +47,21 @@ pub struct UnknownContentType(String);
 ///
 /// # Errors
 /// [`UnknownContentType`] where there is neither; the texts are Prometheus's.
-pub fn format_of(content_type: &str, fallback: Option<ScrapeProtocol>) -> Result<Format, UnknownContentType> {
+pub fn format_of(content_type: &str, fallback: Option<ScrapeProtocol>) -> Result<BodyFormat, UnknownContentType> {
     let known = media_type(content_type).and_then(|media_type| match media_type.as_str() {
-        "text/plain" => Some(Format::PrometheusText),
-        "application/openmetrics-text" => Some(Format::OpenMetrics),
+        "text/plain" => Some(BodyFormat::Text(Format::PrometheusText)),
+        "application/openmetrics-text" => Some(BodyFormat::Text(Format::OpenMetrics)),
+        "application/vnd.google.protobuf" => Some(BodyFormat::Protobuf),
         _ => None,
     });
-    let fallback = fallback.and_then(|protocol| match protocol {
-        ScrapeProtocol::PrometheusText004 | ScrapeProtocol::PrometheusText100 => Some(Format::PrometheusText),
-        ScrapeProtocol::OpenMetricsText001 | ScrapeProtocol::OpenMetricsText100 => Some(Format::OpenMetrics),
-        ScrapeProtocol::PrometheusProto => None,
+    let fallback = fallback.map(|protocol| match protocol {
+        ScrapeProtocol::PrometheusText004 | ScrapeProtocol::PrometheusText100 => {
+            BodyFormat::Text(Format::PrometheusText)
+        }
+        ScrapeProtocol::OpenMetricsText001 | ScrapeProtocol::OpenMetricsText100 => {
+            BodyFormat::Text(Format::OpenMetrics)
+        }
+        ScrapeProtocol::PrometheusProto => BodyFormat::Protobuf,
     });
     known.or(fallback).ok_or_else(|| {
         let quoted = go_quote(content_type.as_bytes());

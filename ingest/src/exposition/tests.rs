@@ -210,17 +210,18 @@ fn accept_headers() {
             [ScrapeProtocol::PrometheusProto, ScrapeProtocol::PrometheusText100].into_iter(),
             EscapingScheme::Dots
         ),
-        "text/plain;version=1.0.0;escaping=dots;q=0.6,*/*;q=0.5"
+        "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,\
+         text/plain;version=1.0.0;escaping=dots;q=0.5,*/*;q=0.4"
     );
 }
 
 #[test]
 fn content_types() {
     for (content_type, fallback, expected) in [
-        ("text/plain; version=0.0.4; charset=utf-8", None, Ok(PrometheusText)),
-        ("Application/OpenMetrics-Text; version=1.0.0; escaping=allow-utf-8", None, Ok(OpenMetrics)),
-        ("text/html", Some(ScrapeProtocol::OpenMetricsText100), Ok(OpenMetrics)),
-        ("", Some(ScrapeProtocol::PrometheusText004), Ok(PrometheusText)),
+        ("text/plain; version=0.0.4; charset=utf-8", None, Ok(BodyFormat::Text(PrometheusText))),
+        ("Application/OpenMetrics-Text; version=1.0.0; escaping=allow-utf-8", None, Ok(BodyFormat::Text(OpenMetrics))),
+        ("text/html", Some(ScrapeProtocol::OpenMetricsText100), Ok(BodyFormat::Text(OpenMetrics))),
+        ("", Some(ScrapeProtocol::PrometheusText004), Ok(BodyFormat::Text(PrometheusText))),
         (
             "",
             None,

@@ -172,6 +172,26 @@ fn deepest(error: &dyn std::error::Error) -> String {
     error.to_string()
 }
 
+/// Go's words for the failures of a handshake that people meet.
+fn tls_reason(reason: String) -> String {
+    const UNVERIFIED: &str = "tls: failed to verify certificate";
+    if let Some(alert) = reason.strip_prefix("received fatal alert: ") {
+        let mut words = String::new();
+        for c in alert.chars() {
+            if c.is_ascii_uppercase() && !words.is_empty() {
+                words.push(' ');
+            }
+            words.push(c.to_ascii_lowercase());
+        }
+        return format!("remote error: tls: {words}");
+    }
+    match reason.strip_prefix("invalid peer certificate: ") {
+        Some("UnknownIssuer") => format!("{UNVERIFIED}: x509: certificate signed by unknown authority"),
+        Some(other) => format!("{UNVERIFIED}: x509: {other}"),
+        None => reason,
+    }
+}
+
 /// What happened to a request for `url`, written `text`, in Go's words; `method` is `Get` or `Post`.
 pub fn describe(method: &str, text: &str, url: &reqwest::Url, error: &reqwest::Error) -> HttpError {
     let host = url.host_str().unwrap_or_default();
@@ -198,7 +218,8 @@ pub fn describe(method: &str, text: &str, url: &reqwest::Url, error: &reqwest::E
             _ if dns => format!("dial tcp: lookup {host}: no such host"),
             Some(io::ErrorKind::UnexpectedEof) => "EOF".to_owned(),
             _ if deepest.contains("connection closed before message completed") => "EOF".to_owned(),
-            _ => deepest,
+            _ if deepest == "URL scheme is not allowed" => format!("unsupported protocol scheme {:?}", url.scheme()),
+            _ => tls_reason(deepest),
         }
     };
     HttpError(format!("{method} {text:?}: {reason}"))

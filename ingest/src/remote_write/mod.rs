@@ -5,7 +5,7 @@
 
 mod encode;
 mod histogram;
-mod protobuf;
+pub(crate) mod protobuf;
 mod receiver;
 mod request;
 

@@ -33,21 +33,20 @@ impl From<HttpError> for FetchError {
     }
 }
 
-/// Sends the request of a scrape and reads the answer into `body`, whose content is thrown away.
+/// Sends the request of a scrape and reads the answer; `limit` bytes are too many.
 ///
 /// The caller puts a timeout around it.
 pub(super) async fn fetch(
     client: &HttpClient,
     config: &ScrapeConfig,
     target: &Target,
-    mut body: Vec<u8>,
+    limit: u64,
 ) -> Result<Fetched, FetchError> {
-    body.clear();
     let text = target.url();
     let url = reqwest::Url::parse(text).map_err(|error| FetchError::Failed(format!("parse {text:?}: {error}")))?;
     let request = client
         .request(reqwest::Method::GET, url.clone())?
-        .header(ACCEPT, accept_header(config.offered_protocols(), config.escaping()))
+        .header(ACCEPT, accept_header(config.protocols().iter().copied(), config.escaping()))
         .header(ACCEPT_ENCODING, if config.enable_compression { "gzip" } else { "identity" })
         .header(USER_AGENT, crate::USER_AGENT)
         .header("X-Prometheus-Scrape-Timeout-Seconds", target.timeout().as_secs_f64().to_string());
@@ -59,10 +58,12 @@ pub(super) async fn fetch(
         |name| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let gzip = header(CONTENT_ENCODING) == "gzip";
     let content_type = header(CONTENT_TYPE);
-    let limit = config.limits.body_size.0;
+    // A length that is not true costs no more than this.
+    let expected = response.content_length().unwrap_or_default().min(limit).min(1 << 20);
+    let mut body = Vec::with_capacity(expected as usize);
     while let Some(chunk) = response.chunk().await.map_err(|error| FetchError::Failed(body_error(&error)))? {
         body.extend_from_slice(&chunk);
-        if limit > 0 && body.len() as u64 >= limit {
+        if body.len() as u64 >= limit {
             return Err(FetchError::BodyTooLarge);
         }
     }
@@ -76,15 +77,10 @@ fn body_error(error: &reqwest::Error) -> String {
     }
 }
 
-/// Decompresses `body` into `out`, whose content is thrown away; `limit` bytes are too many, 0 is no limit.
-pub(super) fn decompress(body: &[u8], limit: u64, out: &mut Vec<u8>) -> Result<(), FetchError> {
-    out.clear();
-    let mut reader = MultiGzDecoder::new(body);
-    let read = match limit {
-        0 => reader.read_to_end(out),
-        limit => reader.take(limit).read_to_end(out),
-    };
-    read.map_err(|error| {
+/// Decompresses `body`; `limit` bytes are too many.
+pub(super) fn decompress(body: &[u8], limit: u64) -> Result<Vec<u8>, FetchError> {
+    let mut plain = Vec::with_capacity(body.len().saturating_mul(8).min(limit as usize).min(16 << 20));
+    MultiGzDecoder::new(body).take(limit).read_to_end(&mut plain).map_err(|error| {
         FetchError::Failed(match error.kind() {
             std::io::ErrorKind::UnexpectedEof if body.is_empty() => "EOF".to_owned(),
             std::io::ErrorKind::UnexpectedEof => "unexpected EOF".to_owned(),
@@ -92,5 +88,5 @@ pub(super) fn decompress(body: &[u8], limit: u64, out: &mut Vec<u8>) -> Result<(
             _ => format!("gzip: {error}"),
         })
     })?;
-    if limit > 0 && out.len() as u64 >= limit { Err(FetchError::BodyTooLarge) } else { Ok(()) }
+    if plain.len() as u64 >= limit { Err(FetchError::BodyTooLarge) } else { Ok(plain) }
 }

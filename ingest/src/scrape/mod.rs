@@ -14,10 +14,15 @@
 
 mod append;
 mod cache;
+mod classic;
 mod fetch;
+mod labels;
 mod manager;
 mod pool;
+mod read;
+mod report;
 mod run;
+mod starts;
 mod stats;
 mod target;
 #[cfg(test)]
@@ -43,6 +48,9 @@ pub struct ScrapeOptions {
     pub jitter: bool,
     /// How long changes of discovery are collected before they are applied.
     pub discovery_delay: std::time::Duration,
+    /// Bytes of a decompressed body beyond which a scrape fails although its job sets no limit: an endless answer must
+    /// not take the memory of the server.
+    pub max_body_bytes: u64,
     /// `_created` lines of OpenMetrics become start timestamps of samples instead of series.
     pub start_timestamps: bool,
 }
@@ -54,6 +62,7 @@ impl Default for ScrapeOptions {
             timestamp_tolerance_ms: 2,
             jitter: true,
             discovery_delay: std::time::Duration::from_millis(500),
+            max_body_bytes: 1 << 30,
             start_timestamps: false,
         }
     }

@@ -113,12 +113,11 @@ impl ScrapeLoop {
     async fn scrape(&mut self, scrape_ms: i64, shutdown: &mut watch::Receiver<bool>) -> bool {
         let begun = Instant::now();
         let forced = self.control.forced_error.lock().clone();
-        let mut taker = self.taker.take().unwrap_or_default();
+        let taker = self.taker.take().unwrap_or_default();
         let answer = match forced {
             Some(error) => Err(FetchError::Failed(error)),
             None => {
-                let room = taker.take_room();
-                let fetch = fetch(&self.client, &self.job.config, &self.target, room);
+                let fetch = fetch(&self.client, &self.job.config, &self.target, self.job.body_limit());
                 let fetch = tokio::time::timeout(self.target.timeout(), fetch);
                 let answer = tokio::select! {
                     answer = fetch => answer,

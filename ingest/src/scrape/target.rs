@@ -281,6 +281,23 @@ impl Target {
         self.all_labels.get(TIMEOUT)
     }
 
+    /// A switch that the job sets and relabelling may change.
+    fn switch(&self, name: &str) -> bool {
+        matches!(self.all_labels.get(name), "1" | "t" | "T" | "TRUE" | "true" | "True")
+    }
+
+    pub(super) fn converts_classic_histograms(&self) -> bool {
+        self.switch(SWITCHES[0].0)
+    }
+
+    pub(super) fn keeps_classic_histograms(&self) -> bool {
+        self.switch(SWITCHES[1].0)
+    }
+
+    pub(super) fn scrapes_native_histograms(&self) -> bool {
+        self.switch(SWITCHES[2].0)
+    }
+
     pub fn state(&self) -> TargetState {
         self.state.lock().clone()
     }

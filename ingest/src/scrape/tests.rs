@@ -39,8 +39,13 @@ fn contents(store: &Store) -> BTreeMap<String, String> {
     for series in snapshot.select(&[], range).unwrap() {
         let samples = snapshot.read(&series, range).unwrap();
         let starts = samples.starts_ms.clone().unwrap_or_default();
+        let histograms = samples.histograms.clone().unwrap_or_default();
         let texts = samples.timestamps.iter().zip(&samples.values).enumerate().map(|(index, (ms, value))| {
-            let value = if is_stale(*value) { "stale".to_owned() } else { value.to_string() };
+            let value = match histograms.get(index) {
+                Some(Some(histogram)) => histogram.test_expression(),
+                _ if is_stale(*value) => "stale".to_owned(),
+                _ => value.to_string(),
+            };
             match starts.get(index) {
                 Some(start) if *start != 0 => format!("{value}@{ms}<{start}"),
                 _ => format!("{value}@{ms}"),
@@ -83,7 +88,11 @@ impl Bench {
     }
 
     fn take_as(&mut self, content_type: &str, body: &str, ms: i64) -> String {
-        let fetched = Fetched { body: body.into(), gzip: false, content_type: content_type.to_owned() };
+        self.take_bytes(content_type, body.into(), ms)
+    }
+
+    fn take_bytes(&mut self, content_type: &str, body: Vec<u8>, ms: i64) -> String {
+        let fetched = Fetched { body, gzip: false, content_type: content_type.to_owned() };
         self.taker.take(&self.job, &self.target, Ok(fetched), ms, Instant::now());
         self.target.state().last_error
     }
@@ -311,6 +320,195 @@ async fn created_lines() {
         (r#"{__name__="h_bucket", instance="h:1", job="j", le="1.0"}"#, "1@1000<250 1@2000<250"),
         (r#"{__name__="h_count", instance="h:1", job="j"}"#, "2@1000<250 2@2000<250"),
     ]);
+}
+
+const PROTOBUF: &str = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
+
+/// A message field: number, and bytes or a varint or a double.
+enum Part {
+    Bytes(u32, Vec<u8>),
+    Varint(u32, u64),
+    Double(u32, f64),
+}
+
+fn varint(mut value: u64, out: &mut Vec<u8>) {
+    while value > 127 {
+        out.push(value as u8 | 128);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn message(parts: &[Part]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for part in parts {
+        match part {
+            Part::Bytes(number, bytes) => {
+                varint(u64::from(number << 3 | 2), &mut out);
+                varint(bytes.len() as u64, &mut out);
+                out.extend_from_slice(bytes);
+            }
+            Part::Varint(number, value) => {
+                varint(u64::from(number << 3), &mut out);
+                varint(*value, &mut out);
+            }
+            Part::Double(number, value) => {
+                varint(u64::from(number << 3 | 1), &mut out);
+                out.extend(value.to_le_bytes());
+            }
+        }
+    }
+    out
+}
+
+fn family(name: &str, kind: u64, metrics: Vec<Vec<u8>>) -> Vec<u8> {
+    let mut parts = vec![Part::Bytes(1, name.into()), Part::Bytes(2, b"Helps.".to_vec()), Part::Varint(3, kind)];
+    parts.extend(metrics.into_iter().map(|metric| Part::Bytes(4, metric)));
+    let family = message(&parts);
+    let mut out = Vec::new();
+    varint(family.len() as u64, &mut out);
+    out.extend(family);
+    out
+}
+
+fn label(name: &str, value: &str) -> Part {
+    Part::Bytes(1, message(&[Part::Bytes(1, name.into()), Part::Bytes(2, value.into())]))
+}
+
+/// A histogram with two classic buckets, and native ones: one below, three above zero.
+fn both_histograms() -> Vec<u8> {
+    let bucket = |bound: f64, count: u64| Part::Bytes(3, message(&[Part::Varint(1, count), Part::Double(2, bound)]));
+    let span = |offset: u64, length: u64| message(&[Part::Varint(1, offset), Part::Varint(2, length)]);
+    message(&[
+        Part::Varint(1, 7),
+        Part::Double(2, 12.5),
+        bucket(1.0, 3),
+        bucket(2.0, 5),
+        Part::Varint(5, 0),
+        Part::Double(6, 0.001),
+        Part::Varint(7, 1),
+        Part::Bytes(9, span(0, 1)),
+        Part::Bytes(10, vec![2]),
+        Part::Bytes(12, span(0, 3)),
+        // Packed differences: 1, 1, 0.
+        Part::Bytes(13, vec![2, 2, 0]),
+        Part::Bytes(15, message(&[Part::Varint(1, 1)])),
+    ])
+}
+
+fn protobuf_body() -> Vec<u8> {
+    let number = |value: f64| message(&[Part::Double(1, value)]);
+    let quantile = message(&[Part::Double(1, 0.5), Part::Double(2, 3.0)]);
+    let summary = message(&[Part::Varint(1, 4), Part::Double(2, 8.0), Part::Bytes(3, quantile)]);
+    let body = [
+        family("c_total", 0, vec![message(&[label("x", "1"), Part::Bytes(3, number(5.0))])]),
+        family("g", 1, vec![message(&[Part::Bytes(2, number(6.0)), Part::Varint(6, 900)])]),
+        family("s", 2, vec![message(&[Part::Bytes(4, summary)])]),
+        family("h", 4, vec![message(&[label("x", "1"), Part::Bytes(7, both_histograms())])]),
+    ];
+    body.concat()
+}
+
+const NATIVE: &str = "{{count:7 sum:12.5 z_bucket:1 z_bucket_w:0.001 buckets:[1 2 2] n_buckets:[1]}}";
+
+#[tokio::test]
+async fn protobuf_without_native_histograms() {
+    let mut bench = Bench::new("{job_name: j}");
+    assert_eq!(bench.take_bytes(PROTOBUF, protobuf_body(), 1000), "");
+    let series = |name: &str, more: &str| format!("{{__name__=\"{name}\", instance=\"h:1\", job=\"j\"{more}}}");
+    bench.check(&[
+        (&series("c_total", ", x=\"1\""), "5@1000"),
+        (&series("g", ""), "6@900"),
+        (&series("s", ", quantile=\"0.5\""), "3@1000"),
+        (&series("s_count", ""), "4@1000"),
+        (&series("s_sum", ""), "8@1000"),
+        (&series("h_bucket", ", le=\"1.0\", x=\"1\""), "3@1000"),
+        (&series("h_bucket", ", le=\"2.0\", x=\"1\""), "5@1000"),
+        (&series("h_bucket", ", le=\"+Inf\", x=\"1\""), "7@1000"),
+        (&series("h_count", ", x=\"1\""), "7@1000"),
+        (&series("h_sum", ", x=\"1\""), "12.5@1000"),
+    ]);
+    assert_eq!(bench.target.metadata()[1].kind, crate::exposition::MetricKind::Gauge);
+    // Cut anywhere, it is refused as a whole, unless it was cut between families.
+    let body = protobuf_body();
+    for length in 1..body.len() {
+        let error = bench.take_bytes(PROTOBUF, body[..length].to_vec(), 2000 + length as i64);
+        let between = crate::exposition::protobuf::families(&body[..length]).all(|family| family.is_ok());
+        assert_eq!(error.is_empty(), between, "{length}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn native_histograms() {
+    let h = "{__name__=\"h\", instance=\"h:1\", job=\"j\", x=\"1\"}";
+    let options = ScrapeOptions { start_timestamps: true, ..ScrapeOptions::default() };
+    let mut bench = Bench::with_options("{job_name: j, scrape_native_histograms: true}", options);
+    assert_eq!(bench.take_bytes(PROTOBUF, protobuf_body(), 1000), "");
+    assert_eq!(bench.take_bytes(PROTOBUF, protobuf_body(), 2000), "");
+    bench.take("a 1\n", 3000);
+    let all = contents(&bench.job.store);
+    assert_eq!(all[h], format!("{NATIVE}@1000<1000 {NATIVE}@2000<1000 stale@3000"));
+    assert!(!all.keys().any(|series| series.contains("h_bucket")));
+    assert_eq!(bench.report("scrape_samples_scraped"), "6@1000 6@2000 1@3000");
+
+    let mut bench = Bench::new("{job_name: j, scrape_native_histograms: true, always_scrape_classic_histograms: true}");
+    assert_eq!(bench.take_bytes(PROTOBUF, protobuf_body(), 1000), "");
+    let all = contents(&bench.job.store);
+    assert_eq!(all[h], format!("{NATIVE}@1000"));
+    assert_eq!(all.keys().filter(|series| series.contains("h_bucket")).count(), 3);
+
+    let mut bench = Bench::new("{job_name: j, scrape_native_histograms: true, native_histogram_min_bucket_factor: 4}");
+    bench.take_bytes(PROTOBUF, protobuf_body(), 1000);
+    assert!(contents(&bench.job.store)[h].starts_with("{{schema:-1 "));
+    let mut bench = Bench::new("{job_name: j, scrape_native_histograms: true, native_histogram_bucket_limit: 3}");
+    assert_eq!(bench.take_bytes(PROTOBUF, protobuf_body(), 1000), "");
+    assert!(contents(&bench.job.store)[h].starts_with("{{schema:-1 "));
+    let mut bench = Bench::new("{job_name: j, scrape_native_histograms: true, native_histogram_bucket_limit: 1}");
+    assert_eq!(bench.take_bytes(PROTOBUF, protobuf_body(), 1000), "histogram bucket limit exceeded");
+}
+
+#[tokio::test]
+async fn classic_histograms_become_custom_buckets() {
+    let h = "{__name__=\"h\", instance=\"h:1\", job=\"j\", x=\"1\"}";
+    let custom = "{{schema:-53 count:7 sum:12.5 custom_values:[1 2] buckets:[3 2 2]}}@1000";
+    let text = "# TYPE h histogram\nh_bucket{x=\"1\",le=\"1\"} 3\nh_bucket{x=\"1\",le=\"2\"} 5\nh_bucket{x=\"1\",le=\"+Inf\"} 7\n\
+                h_sum{x=\"1\"} 12.5\nh_count{x=\"1\"} 7\nh_bucket{le=\"+Inf\",x=\"2\"} 2\nh_count{x=\"2\"} 3\n# TYPE a gauge\na 1\n";
+    let mut bench = Bench::new("{job_name: j, convert_classic_histograms_to_nhcb: true}");
+    assert_eq!(bench.take(text, 1000), "");
+    bench.check(&[(h, custom), (A, "1@1000")]);
+    assert_eq!(bench.report("scrape_samples_scraped"), "2@1000");
+    let mut bench =
+        Bench::new("{job_name: j, convert_classic_histograms_to_nhcb: true, always_scrape_classic_histograms: true}");
+    assert_eq!(bench.take(text, 1000), "");
+    let all = contents(&bench.job.store);
+    assert_eq!(all[h], custom);
+    assert_eq!(all.keys().filter(|series| series.contains("\"h_")).count(), 7);
+    let mut bench = Bench::new("{job_name: j, convert_classic_histograms_to_nhcb: true}");
+    assert_eq!(bench.take_bytes(PROTOBUF, protobuf_body(), 1000), "");
+    assert_eq!(contents(&bench.job.store)[h], custom);
+}
+
+/// The same exporters at about the same time, once in text and once in protobuf.
+#[tokio::test]
+async fn real_scrapes_in_both_formats() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/realdata/exposition");
+    if !folder.exists() {
+        println!("no real scrapes at {}", folder.display());
+        return;
+    }
+    for name in ["node_exporter", "prometheus", "alertmanager"] {
+        let read = |ending: &str| std::fs::read(folder.join(format!("{name}.t10min.{ending}"))).unwrap();
+        let mut in_text = Bench::new("{job_name: j}");
+        assert_eq!(in_text.take_bytes("text/plain", read("text.prom"), 1000), "");
+        let mut in_protobuf = Bench::new("{job_name: j}");
+        assert_eq!(in_protobuf.take_bytes(PROTOBUF, read("protobuf.bin"), 1000), "");
+        let keys = |bench: &Bench| contents(&bench.job.store).into_keys().collect::<std::collections::BTreeSet<_>>();
+        let (text, protobuf) = (keys(&in_text), keys(&in_protobuf));
+        let differ = text.symmetric_difference(&protobuf).count();
+        // Between the two scrapes a label value or two may have come or gone.
+        assert!(text.len() > 100 && differ * 50 < text.len(), "{name}: {differ} of {}", text.len());
+        assert_eq!(in_text.target.metadata().len(), in_protobuf.target.metadata().len());
+    }
 }
 
 /// A server whose answers are written down beforehand; the last one stays.

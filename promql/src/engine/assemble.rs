@@ -1,9 +1,9 @@
 //! From plans to values: runs a query's plans and gathers their rows.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use datafusion::common::HashMap;
 use pilaster_model::Labels;
 
 use crate::ast::{ExprKind, ValueType};
@@ -46,7 +46,7 @@ impl Execution {
                             Some(histogram) => Value::Histogram(Arc::clone(histogram)),
                             None => continue,
                         };
-                        let labels = table.labels[row.series as usize].clone();
+                        let labels = table.labels()[row.series as usize].clone();
                         vector.push(VectorSample { labels, timestamp_ms: at_ms, value });
                     }
                 }
@@ -65,7 +65,7 @@ impl Execution {
         while first < steps.count {
             let count = tile.min(steps.count - first);
             let part = Steps { start_ms: steps.at(first), count, ..steps };
-            let evaluation = Evaluation { steps: part, is_range };
+            let evaluation = Evaluation::new(part, is_range);
             if expr.value_type() == ValueType::Scalar {
                 let scalar = self.preparer.scalar(expr, evaluation).await?;
                 let points = (0..count).map(|step| (part.at(step), scalar.at(step)));
@@ -84,7 +84,7 @@ impl Execution {
             let (mut stream, table) = self.run(node)?;
             while let Some(batch) = stream.next().await? {
                 for row in batch.rows().filter(Row::has_samples) {
-                    matrix.add(&table.labels[row.series as usize], row, part);
+                    matrix.add(&table.labels()[row.series as usize], row, part);
                 }
             }
         }
@@ -121,10 +121,15 @@ impl MatrixBuilder {
 
     pub fn add(&mut self, labels: &Labels, row: Row<'_>, steps: Steps) {
         let series = self.series(labels);
-        let cells = row.values.iter().zip(row.valid).enumerate();
-        series
-            .points
-            .extend(cells.filter(|(_, (_, valid))| **valid).map(|(step, (value, _))| (steps.at(step), *value)));
+        let cells = || row.values.iter().zip(row.valid).enumerate();
+        let count = row.valid.iter().filter(|valid| **valid).count();
+        series.points.reserve_exact(count);
+        if count == row.valid.len() {
+            series.points.extend(cells().map(|(step, (value, _))| (steps.at(step), *value)));
+        } else {
+            let present = cells().filter(|(_, (_, valid))| **valid);
+            series.points.extend(present.map(|(step, (value, _))| (steps.at(step), *value)));
+        }
         let histograms =
             row.histograms.iter().map(|(step, histogram)| (steps.at(*step as usize), Arc::clone(histogram)));
         series.histograms.extend(histograms);

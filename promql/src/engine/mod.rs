@@ -87,6 +87,8 @@ pub struct QueryLimits {
 pub struct Engine {
     options: EngineOptions,
     runtime: Arc<RuntimeEnv>,
+    /// Copied for each query: making one anew costs more than a small query.
+    config: SessionConfig,
 }
 
 /// One running query.
@@ -108,7 +110,7 @@ impl Drop for CancelOnDrop {
 
 impl Engine {
     pub fn new(options: EngineOptions) -> Engine {
-        Engine { options, runtime: Arc::new(RuntimeEnv::default()) }
+        Engine { options, runtime: Arc::new(RuntimeEnv::default()), config: SessionConfig::new() }
     }
 
     pub fn options(&self) -> &EngineOptions {
@@ -137,7 +139,7 @@ impl Engine {
         let range = QueryRange { start_ms: at_ms, end_ms: at_ms, step_ms: 0 };
         let execution = self.begin(source, query, range, limits)?;
         let _guard = CancelOnDrop(Arc::clone(&execution.preparer.query));
-        let evaluation = Evaluation { steps: Steps::instant(at_ms), is_range: false };
+        let evaluation = Evaluation::new(Steps::instant(at_ms), false);
         let value = execution.instant_value(at_ms, evaluation).await?;
         Ok(execution.finish(value))
     }
@@ -196,7 +198,7 @@ impl Engine {
         let execution = self.begin(source, query, range, &QueryLimits::default())?;
         let steps = if step_ms == 0 { Steps::instant(start_ms) } else { Steps::range(start_ms, end_ms, step_ms) };
         let tile = Steps { count: steps.count.min(self.options.tile.max(1)), ..steps };
-        let evaluation = Evaluation { steps: tile, is_range: steps.count > 1 };
+        let evaluation = Evaluation::new(tile, steps.count > 1);
         let expr = unwrap_parens(&execution.expr);
         match expr.value_type() {
             ValueType::Scalar => Ok("scalar, computed while planning\n".to_owned()),
@@ -248,7 +250,7 @@ impl Engine {
         TaskContext::new(
             None,
             String::new(),
-            SessionConfig::new().with_extension(query),
+            self.config.clone().with_extension(query),
             Default::default(),
             Default::default(),
             Default::default(),

@@ -38,7 +38,7 @@ pub(super) async fn range_vector(
             let grid: Grid = preparer.collect(node).await?;
             let mut matrix = MatrixBuilder::default();
             for row in grid.rows().filter(Row::has_samples) {
-                matrix.add(&table.labels[row.series as usize], row, inner_evaluation.steps);
+                matrix.add(&table.labels()[row.series as usize], row, inner_evaluation.steps);
             }
             Ok(QueryValue::Matrix(matrix.finish()))
         }

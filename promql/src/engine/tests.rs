@@ -259,7 +259,7 @@ async fn annotations_have_positions() {
     let output = engine(1, 1024).instant(requests(), query, 10 * MINUTE).await.expect("query");
     assert_eq!(
         output.annotations.infos,
-        ["PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"x\" (1:10)"]
+        ["PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"x\" (1:1)"]
     );
 }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::ast::{AggregateOp, Span};
+use crate::annotations::Place;
+use crate::ast::AggregateOp;
 use crate::error::QueryError;
 use crate::exec::histogram_aggregate::HistogramColumn;
 use crate::exec::plan::{GridOperator, GridStream};
@@ -24,7 +25,7 @@ pub(crate) struct Aggregation {
     input: Arc<SeriesTable>,
     width: usize,
     /// Where the aggregated expression stands.
-    span: Span,
+    place: Place,
 }
 
 /// The kernel's operator, for the aggregations that have one.
@@ -61,9 +62,9 @@ impl Aggregation {
         groups: Groups,
         input: Arc<SeriesTable>,
         width: usize,
-        span: Span,
+        place: Place,
     ) -> Aggregation {
-        Aggregation { op, float_op, groups, input, width, span }
+        Aggregation { op, float_op, groups, input, width, place }
     }
 
     fn add(&self, group: &mut Group, row: Row<'_>, query: &QueryState) {
@@ -83,11 +84,11 @@ impl Aggregation {
                     Box::new(HistogramColumn::new(self.float_op == FloatAggregate::Avg, self.width))
                 });
                 let name = self.input.metric_name(row.series);
-                column.add(row.histograms, name, self.span, query);
+                column.add(row.histograms, name, self.place, query);
             }
             FloatAggregate::Min | FloatAggregate::Max | FloatAggregate::Stddev | FloatAggregate::Stdvar => {
                 group.floats.add(row.values, row.valid);
-                query.note(|notes| notes.histogram_ignored_in_aggregation(self.op.name(), self.span));
+                query.note(|notes| notes.histogram_ignored_in_aggregation(self.op.name(), self.place));
             }
         }
     }
@@ -124,7 +125,7 @@ impl GridOperator for Aggregation {
             let (values, valid) = out.push(number as u32);
             group.floats.finish(values, valid);
             if let Some(column) = group.histograms {
-                let histograms = column.finish(valid, self.span, query);
+                let histograms = column.finish(valid, self.place, query);
                 out.set_histograms(histograms);
             }
             out.drop_empty();

@@ -1,6 +1,7 @@
 //! Functions and operators that look at one cell at a time.
 
-use crate::ast::{BinaryOp, Span};
+use crate::annotations::Place;
+use crate::ast::BinaryOp;
 use crate::error::QueryError;
 use crate::exec::histogram_cells;
 use crate::exec::plan::BatchOperator;
@@ -163,7 +164,7 @@ pub(crate) struct VectorScalar {
     /// The scalar stands on the left.
     pub scalar_first: bool,
     pub return_bool: bool,
-    pub span: Span,
+    pub place: Place,
 }
 
 impl BatchOperator for VectorScalar {
@@ -196,7 +197,7 @@ impl BatchOperator for VectorScalar {
             if trims {
                 if valid.contains(&true) {
                     let op = self.op.symbol();
-                    query.note(|notes| notes.incompatible_types("float", op, "float", self.span));
+                    query.note(|notes| notes.incompatible_types("float", op, "float", self.place));
                 }
                 valid.fill(false);
             } else if !self.op.is_comparison() {
@@ -233,7 +234,7 @@ impl VectorScalar {
                 Some(result) => out.push((*step, result)),
                 None => {
                     let (left, right) = if self.scalar_first { ("float", "histogram") } else { ("histogram", "float") };
-                    query.note(|notes| notes.incompatible_types(left, self.op.symbol(), right, self.span));
+                    query.note(|notes| notes.incompatible_types(left, self.op.symbol(), right, self.place));
                 }
             }
         }

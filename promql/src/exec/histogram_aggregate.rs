@@ -5,8 +5,7 @@ use std::sync::Arc;
 use pilaster_model::CounterResetHint;
 use pilaster_model::histogram::{HistogramMean, HistogramSum};
 
-use crate::annotations::HistogramOperation;
-use crate::ast::Span;
+use crate::annotations::{HistogramOperation, Place};
 use crate::exec::query_state::QueryState;
 use crate::grid::HistogramCell;
 
@@ -40,7 +39,7 @@ impl HistogramColumn {
     }
 
     /// Adds one series; `name` is its metric's.
-    pub fn add(&mut self, cells: &[HistogramCell], name: &str, span: Span, query: &QueryState) {
+    pub fn add(&mut self, cells: &[HistogramCell], name: &str, place: Place, query: &QueryState) {
         for (step, histogram) in cells {
             let slot = &mut self.steps[*step as usize];
             match slot {
@@ -66,11 +65,11 @@ impl HistogramColumn {
                     };
                     match added {
                         Ok(notes) if notes.bounds_reconciled => {
-                            query.note(|all| all.mismatched_custom_buckets(HistogramOperation::Aggregation, span));
+                            query.note(|all| all.mismatched_custom_buckets(HistogramOperation::Aggregation, place));
                         }
                         Ok(_) => {}
                         Err(_) => {
-                            query.note(|all| all.mixed_exponential_custom(name, span));
+                            query.note(|all| all.mixed_exponential_custom(name, place));
                             running.incompatible = true;
                         }
                     }
@@ -84,20 +83,20 @@ impl HistogramColumn {
     }
 
     /// The results; a step that also has a float, as `floats` says, has no result of either kind.
-    pub fn finish(self, floats: &mut [bool], span: Span, query: &QueryState) -> Vec<HistogramCell> {
+    pub fn finish(self, floats: &mut [bool], place: Place, query: &QueryState) -> Vec<HistogramCell> {
         let mut cells = Vec::new();
         for (step, running) in self.steps.into_iter().enumerate() {
             let Some(running) = running else { continue };
             if floats[step] {
                 floats[step] = false;
-                query.note(|notes| notes.mixed_floats_histograms_in_aggregation(span));
+                query.note(|notes| notes.mixed_floats_histograms_in_aggregation(place));
                 continue;
             }
             if running.incompatible {
                 continue;
             }
             if running.reset_seen && running.not_reset_seen {
-                query.note(|notes| notes.counter_reset_collision(HistogramOperation::Aggregation, span));
+                query.note(|notes| notes.counter_reset_collision(HistogramOperation::Aggregation, place));
             }
             let total = match running.total {
                 Total::Sum(sum) => sum.total(),

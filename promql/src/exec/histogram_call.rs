@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::ast::Span;
+use crate::annotations::Place;
 use crate::error::QueryError;
 use crate::exec::histogram_cells;
 use crate::exec::plan::{GridOperator, GridStream};
@@ -38,7 +38,7 @@ pub(crate) struct Variant {
 /// What is asked of a histogram.
 #[derive(Debug)]
 pub(crate) enum Measure {
-    Quantile(Scalar, Span),
+    Quantile(Scalar, Place),
     Fraction(Scalar, Scalar),
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct HistogramCall {
     /// Whether notes name the metric: only while names are kept to the end.
     pub names_metric: bool,
     /// Where the vector stands.
-    pub span: Span,
+    pub place: Place,
 }
 
 /// The classic histograms of a grid, by number.
@@ -76,8 +76,8 @@ impl HistogramCall {
             match self.roles[row.series as usize].bucket {
                 Some((histogram, bound)) => classic.rows[histogram as usize].push((bound, row)),
                 None => {
-                    let label = self.input.labels[row.series as usize].get("le");
-                    query.note(|notes| notes.bad_bucket_label(self.noted_name(row.series), label, self.span));
+                    let label = self.input.labels()[row.series as usize].get("le");
+                    query.note(|notes| notes.bad_bucket_label(self.noted_name(row.series), label, self.place));
                 }
             }
         }
@@ -87,7 +87,7 @@ impl HistogramCall {
             for (step, _) in row.histograms {
                 if buckets.iter().any(|(_, bucket)| bucket.valid[*step as usize]) {
                     let name = self.noted_name(row.series);
-                    query.note(|notes| notes.mixed_classic_native(name, self.span));
+                    query.note(|notes| notes.mixed_classic_native(name, self.place));
                     let steps = &mut classic.conflicts[namesake as usize];
                     steps.get_or_insert_with(|| vec![false; self.steps.count])[*step as usize] = true;
                 }
@@ -98,10 +98,10 @@ impl HistogramCall {
 
     fn note_quantiles(&self, query: &QueryState) {
         for variant in &self.variants {
-            let Measure::Quantile(quantile, span) = &variant.measure else { continue };
+            let Measure::Quantile(quantile, place) = &variant.measure else { continue };
             for value in quantile.distinct(self.steps.count) {
                 if !is_valid_quantile(value) {
-                    query.note(|notes| notes.invalid_quantile(value, *span));
+                    query.note(|notes| notes.invalid_quantile(value, *place));
                 }
             }
         }
@@ -125,10 +125,10 @@ impl HistogramCall {
             }
             values[step] = match &variant.measure {
                 Measure::Quantile(quantile, _) => {
-                    histogram_cells::quantile(quantile.at(step), histogram, name, self.span, query)
+                    histogram_cells::quantile(quantile.at(step), histogram, name, self.place, query)
                 }
                 Measure::Fraction(lower, upper) => {
-                    histogram_cells::fraction(lower.at(step), upper.at(step), histogram, name, self.span, query)
+                    histogram_cells::fraction(lower.at(step), upper.at(step), histogram, name, self.place, query)
                 }
             };
             valid[step] = true;
@@ -160,7 +160,7 @@ impl HistogramCall {
                     let at_ms = self.steps.at(forced.step);
                     query.note(|all| {
                         let (min, max, diff) = (forced.min_bucket, forced.max_bucket, forced.max_diff);
-                        all.forced_monotonicity(name, at_ms, min, max, diff, self.span);
+                        all.forced_monotonicity(name, at_ms, min, max, diff, self.place);
                     });
                 }
             }

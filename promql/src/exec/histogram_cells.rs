@@ -5,8 +5,8 @@ use std::sync::Arc;
 use pilaster_model::histogram::QuantileNote;
 use pilaster_model::{CounterResetHint, Histogram};
 
-use crate::annotations::HistogramOperation;
-use crate::ast::{BinaryOp, Span};
+use crate::annotations::{HistogramOperation, Place};
+use crate::ast::BinaryOp;
 use crate::exec::query_state::QueryState;
 
 /// Why two histograms have no result.
@@ -55,7 +55,7 @@ pub(crate) fn histogram_with_histogram(
     op: BinaryOp,
     left: &Arc<Histogram>,
     right: &Arc<Histogram>,
-    span: Span,
+    place: Place,
     query: &QueryState,
 ) -> Result<Option<Arc<Histogram>>, Refusal> {
     let operation = match op {
@@ -70,16 +70,16 @@ pub(crate) fn histogram_with_histogram(
     let mut result = Histogram::clone(left);
     let done = if op == BinaryOp::Add { result.add(right) } else { result.sub(right) };
     let Ok(notes) = done else {
-        query.note(|all| all.incompatible_bucket_layout(op.symbol(), span));
+        query.note(|all| all.incompatible_bucket_layout(op.symbol(), place));
         return Err(Refusal::Noted);
     };
     if notes.counter_reset_collision {
         // The result is not trusted: a sum over different lives of a counter.
-        query.note(|all| all.counter_reset_collision(operation, span));
+        query.note(|all| all.counter_reset_collision(operation, place));
         return Err(Refusal::Noted);
     }
     if notes.bounds_reconciled {
-        query.note(|all| all.mismatched_custom_buckets(operation, span));
+        query.note(|all| all.mismatched_custom_buckets(operation, place));
     }
     if op == BinaryOp::Sub {
         result.counter_reset_hint = CounterResetHint::Gauge;
@@ -89,11 +89,11 @@ pub(crate) fn histogram_with_histogram(
 }
 
 /// The φ-quantile.
-pub(crate) fn quantile(quantile: f64, histogram: &Histogram, name: &str, span: Span, query: &QueryState) -> f64 {
+pub(crate) fn quantile(quantile: f64, histogram: &Histogram, name: &str, place: Place, query: &QueryState) -> f64 {
     let outcome = histogram.quantile(quantile);
     match outcome.note {
-        Some(QuantileNote::NanResult) => query.note(|notes| notes.quantile_nan_result(name, span)),
-        Some(QuantileNote::NanSkew) => query.note(|notes| notes.quantile_nan_skew(name, span)),
+        Some(QuantileNote::NanResult) => query.note(|notes| notes.quantile_nan_result(name, place)),
+        Some(QuantileNote::NanSkew) => query.note(|notes| notes.quantile_nan_skew(name, place)),
         None => {}
     }
     outcome.value
@@ -105,12 +105,12 @@ pub(crate) fn fraction(
     upper: f64,
     histogram: &Histogram,
     name: &str,
-    span: Span,
+    place: Place,
     query: &QueryState,
 ) -> f64 {
     let outcome = histogram.fraction(lower, upper);
     if outcome.has_nan_observations {
-        query.note(|notes| notes.fraction_nans(name, span));
+        query.note(|notes| notes.fraction_nans(name, place));
     }
     outcome.value
 }

@@ -59,8 +59,8 @@ impl GridOperator for MergeSeries {
                 if sources.len() > 1 {
                     return Err(QueryError::same_labelset());
                 }
-                let labels: &Labels = &self.before.labels[sources[0] as usize];
-                query.claim_labels(self.position, &self.after.labels[target], labels)?;
+                let labels: &Labels = &self.before.labels()[sources[0] as usize];
+                query.claim_labels(self.position, &self.after.labels()[target], labels)?;
             }
             let rows: Vec<Row<'_>> =
                 sources.iter().filter_map(|series| grids.iter().find_map(|grid| grid.get(*series))).collect();

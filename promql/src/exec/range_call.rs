@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use pilaster_model::{Histogram, Labels};
 
-use crate::ast::Span;
+use crate::annotations::Place;
 use crate::error::QueryError;
 use crate::exec::query_state::QueryState;
 use crate::exec::scalar::Scalar;
@@ -40,9 +40,9 @@ pub(crate) struct RangeCall {
     /// Whether `__type__` says what is a counter, not the name.
     pub type_labels: bool,
     /// Where the first argument stands.
-    pub argument_span: Span,
+    pub argument_place: Place,
     /// Where all arguments stand.
-    pub arguments_span: Span,
+    pub arguments_place: Place,
     /// The metric that the note about counters was last written for.
     pub noted: OnceLock<String>,
 }
@@ -146,7 +146,7 @@ impl RangeCall {
 
     fn note(&self, notes: RangeNotes, labels: &Labels, valid: &[bool], query: &QueryState) {
         if notes.start_time_overlap {
-            query.note(|all| all.start_time_overlap(labels.metric_name(), 1, self.argument_span));
+            query.note(|all| all.start_time_overlap(labels.metric_name(), 1, self.argument_place));
         }
         self.note_quantiles(valid, query);
     }
@@ -166,7 +166,7 @@ impl RangeCall {
                 for step in (0..valid.len()).filter(|step| valid[*step]) {
                     let quantile = quantiles.at(step);
                     if !is_valid_quantile(quantile) {
-                        query.note(|all| all.invalid_quantile(quantile, self.argument_span));
+                        query.note(|all| all.invalid_quantile(quantile, self.argument_place));
                     }
                     if quantiles.as_const().is_some() {
                         break;
@@ -188,7 +188,7 @@ impl RangeCall {
         if self.type_labels {
             let kind = labels.get("__type__");
             if !matches!(kind, "counter" | "histogram") {
-                query.note(|all| all.possible_non_counter_label(name, kind, self.argument_span));
+                query.note(|all| all.possible_non_counter_label(name, kind, self.argument_place));
             }
             return;
         }
@@ -196,7 +196,7 @@ impl RangeCall {
         if named_counter || self.noted.get().is_some_and(|noted| noted == name) {
             return;
         }
-        query.note(|all| all.possible_non_counter(name, self.argument_span));
+        query.note(|all| all.possible_non_counter(name, self.argument_place));
         // Only the first name is remembered: most selectors name one metric, and notes of equal text are one.
         let _ = self.noted.set(name.to_owned());
     }

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use pilaster_model::{Histogram, Labels};
 
-use crate::annotations::HistogramOperation;
-use crate::ast::Span;
+use crate::annotations::{HistogramOperation, Place};
 use crate::error::QueryError;
 use crate::exec::query_state::QueryState;
 use crate::exec::range_call::{RangeCall, Samples};
@@ -56,11 +55,11 @@ impl RangeCall {
         self.note_quantiles(valid, query);
         self.note_non_counter(labels, valid, query);
         // `irate` and `idelta` point at all of their arguments, the others at the first.
-        let span = match self.function {
-            RangeFunction::Irate | RangeFunction::Idelta => self.arguments_span,
-            _ => self.argument_span,
+        let place = match self.function {
+            RangeFunction::Irate | RangeFunction::Idelta => self.arguments_place,
+            _ => self.argument_place,
         };
-        note_mixed(notes, labels.metric_name(), span, query);
+        note_mixed(notes, labels.metric_name(), place, query);
         out.set_histograms(cells_of(found));
         out.drop_empty();
         Ok(())
@@ -73,40 +72,40 @@ pub(super) fn cells_of(found: Vec<Option<Arc<Histogram>>>) -> Vec<HistogramCell>
 }
 
 /// Writes what a kernel noticed.
-pub(super) fn note_mixed(notes: MixedNotes, name: &str, span: Span, query: &QueryState) {
+pub(super) fn note_mixed(notes: MixedNotes, name: &str, place: Place, query: &QueryState) {
     if notes == MixedNotes::default() {
         return;
     }
     query.note(|all| {
         if notes.mixed_floats_histograms {
-            all.mixed_floats_histograms(name, span);
+            all.mixed_floats_histograms(name, place);
         }
         if notes.histograms_ignored {
-            all.histogram_ignored_in_mixed_range(name, span);
+            all.histogram_ignored_in_mixed_range(name, place);
         }
         if notes.mixed_exponential_custom {
-            all.mixed_exponential_custom(name, span);
+            all.mixed_exponential_custom(name, place);
         }
         if notes.not_counter {
-            all.histogram_not_counter(name, span);
+            all.histogram_not_counter(name, place);
         }
         if notes.not_gauge {
-            all.histogram_not_gauge(name, span);
+            all.histogram_not_gauge(name, place);
         }
         if notes.counter_reset_collision {
-            all.counter_reset_collision(HistogramOperation::Aggregation, span);
+            all.counter_reset_collision(HistogramOperation::Aggregation, place);
         }
         if notes.bounds_reconciled_adding {
-            all.mismatched_custom_buckets(HistogramOperation::Addition, span);
+            all.mismatched_custom_buckets(HistogramOperation::Addition, place);
         }
         if notes.bounds_reconciled_subtracting {
-            all.mismatched_custom_buckets(HistogramOperation::Subtraction, span);
+            all.mismatched_custom_buckets(HistogramOperation::Subtraction, place);
         }
         if notes.bounds_reconciled_aggregating {
-            all.mismatched_custom_buckets(HistogramOperation::Aggregation, span);
+            all.mismatched_custom_buckets(HistogramOperation::Aggregation, place);
         }
         if notes.start_time_overlap {
-            all.start_time_overlap(name, 1, span);
+            all.start_time_overlap(name, 1, place);
         }
     });
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::ast::{AggregateOp, Span};
+use crate::annotations::Place;
+use crate::ast::AggregateOp;
 use crate::error::QueryError;
 use crate::exec::plan::{GridOperator, GridStream};
 use crate::exec::query_state::QueryState;
@@ -28,7 +29,7 @@ pub(crate) struct Rank {
     /// Whether the result keeps the order of ranks, as in an instant query.
     pub ordered: bool,
     /// Where the aggregation stands.
-    pub span: Span,
+    pub place: Place,
 }
 
 impl Rank {
@@ -82,7 +83,7 @@ impl Rank {
 
     fn sample_ratio(&self, rows: &[Row<'_>], keep: &mut [Vec<bool>]) {
         for (row, keep) in rows.iter().zip(keep) {
-            let labels = &self.input.labels[row.series as usize];
+            let labels = &self.input.labels()[row.series as usize];
             for step in (0..self.width).filter(|step| row.is_present(*step)) {
                 let ratio = self.param.at(step);
                 // Kept by sign before clamping: a ratio of zero keeps nothing.
@@ -113,7 +114,7 @@ impl GridOperator for Rank {
             let grid = input.collect().await?;
             let ranks = self.is_by_value() && self.param.values(self.width).any(|k| k >= 1.0);
             if ranks && grid.rows().any(|row| !row.histograms.is_empty()) {
-                query.note(|notes| notes.histogram_ignored_in_aggregation(self.op.name(), self.span));
+                query.note(|notes| notes.histogram_ignored_in_aggregation(self.op.name(), self.place));
             }
             for rows in self.grouped(&grid) {
                 query.check()?;
@@ -160,7 +161,7 @@ pub(crate) struct QuantileAggregation {
     pub groups: Groups,
     pub width: usize,
     /// Where the aggregated expression stands.
-    pub span: Span,
+    pub place: Place,
 }
 
 #[async_trait]
@@ -180,7 +181,7 @@ impl GridOperator for QuantileAggregation {
             let mut groups: Vec<Vec<(&[f64], &[bool])>> = vec![Vec::new(); self.groups.table.len()];
             for row in grid.rows() {
                 if !row.histograms.is_empty() {
-                    query.note(|notes| notes.histogram_ignored_in_aggregation("quantile", self.span));
+                    query.note(|notes| notes.histogram_ignored_in_aggregation("quantile", self.place));
                 }
                 groups[self.groups.group_of[row.series as usize] as usize].push((row.values, row.valid));
             }

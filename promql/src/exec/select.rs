@@ -13,8 +13,9 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::stream;
-use pilaster_model::{Labels, is_stale};
+use pilaster_model::{CounterResetHint, Histogram, Labels, is_stale};
 
+use crate::annotations::Place;
 use crate::error::QueryError;
 use crate::exec::plan::{OperatorChain, grid_properties};
 use crate::exec::query_state::QueryState;
@@ -52,7 +53,7 @@ pub(crate) enum InstantValue {
     StartTimestamp,
     /// `selector smoothed`
     Smoothed {
-        span: crate::ast::Span,
+        place: Place,
     },
 }
 
@@ -124,10 +125,10 @@ impl InstantCall {
                     (cells[step], valid[step]) = (time_ms as f64 / 1000.0, true);
                 }
             }
-            InstantValue::Smoothed { span } => {
+            InstantValue::Smoothed { place } => {
                 if histograms.is_some() {
                     let name = labels.metric_name();
-                    smoothed_row(&self.grid, series, name, samples, span, out, query);
+                    smoothed_row(&self.grid, series, name, samples, place, out, query);
                     return Ok(());
                 }
                 let live = without_stale(timestamps_ms, values);
@@ -168,7 +169,7 @@ impl Sampler {
             let windows = windows[*timeline as usize].get_or_insert_with(|| self.windows(timestamps_ms));
             let samples =
                 Samples { timestamps_ms, values, histograms: histograms.as_deref(), starts_ms: starts_ms.as_deref() };
-            let labels = &table.labels[*series as usize];
+            let labels = table.noted_labels(*series);
             match self {
                 Sampler::Instant(call) => {
                     call.apply(*series, labels, &samples, windows, &mut out, query)?;
@@ -193,6 +194,8 @@ pub(crate) struct Select {
     pub width: usize,
     /// Series that are read at once; does not depend on the number of partitions.
     pub chunk_series: usize,
+    /// Only count, sum and reset hint of native histograms are wanted.
+    pub stats_only: bool,
     /// The selector as written, for EXPLAIN.
     pub text: String,
 }
@@ -202,7 +205,10 @@ impl Select {
         query.check()?;
         let start = chunk * self.chunk_series;
         let end = (start + self.chunk_series).min(self.selection.labels().len());
-        let samples = self.selection.read(start, end)?;
+        let mut samples = self.selection.read(start, end)?;
+        if self.stats_only {
+            samples.runs.iter_mut().for_each(keep_stats_only);
+        }
         query.count_read(samples.runs.iter().map(|run| run.values.len()).sum());
         let rows = self.sampler.rows(&samples, &self.table, self.width, query)?;
         query.hold_samples(rows.sample_count())?;
@@ -212,6 +218,34 @@ impl Select {
     fn chunk_count(&self) -> usize {
         self.selection.labels().len().div_ceil(self.chunk_series)
     }
+}
+
+/// Leaves count, sum and schema of native histograms, and says of each whether the counter was reset before it: without
+/// buckets nobody could tell later.
+///
+/// Source: `HistogramStatsIterator`, Prometheus 3.14 `promql`.
+fn keep_stats_only(run: &mut SeriesRun) {
+    let Some(histograms) = &run.histograms else { return };
+    let mut previous: Option<&Arc<Histogram>> = None;
+    let stats = |histogram: &Arc<Histogram>, previous: Option<&Arc<Histogram>>| {
+        let counter_reset_hint = match (histogram.counter_reset_hint, previous) {
+            (CounterResetHint::Unknown, Some(previous)) if histogram.detect_reset(previous) => CounterResetHint::Reset,
+            (CounterResetHint::Unknown, Some(_)) => CounterResetHint::NotReset,
+            (hint, _) => hint,
+        };
+        let Histogram { schema, count, sum, .. } = **histogram;
+        Arc::new(Histogram { schema, count, sum, counter_reset_hint, ..Histogram::default() })
+    };
+    let kept = histograms.iter().map(|histogram| {
+        let histogram = histogram.as_ref()?;
+        if histogram.is_stale() {
+            return Some(Arc::clone(histogram));
+        }
+        let kept = stats(histogram, previous);
+        previous = Some(histogram);
+        Some(kept)
+    });
+    run.histograms = Some(kept.collect());
 }
 
 /// Reads a selector.

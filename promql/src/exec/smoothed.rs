@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pilaster_model::Histogram;
 
-use crate::ast::Span;
+use crate::annotations::Place;
 use crate::exec::query_state::QueryState;
 use crate::exec::range_call::Samples;
 use crate::exec::range_histograms::{cells_of, note_mixed};
@@ -17,7 +17,7 @@ pub(super) fn smoothed_row(
     series: u32,
     name: &str,
     samples: &Samples<'_>,
-    span: Span,
+    place: Place,
     out: &mut GridBuilder,
     query: &QueryState,
 ) {
@@ -35,7 +35,7 @@ pub(super) fn smoothed_row(
     let mut found: Vec<Option<Arc<Histogram>>> = vec![None; grid.steps];
     let (cells, valid) = out.push(series);
     let notes = mixed_smoothed_instant(&input, cells, valid, &mut found);
-    note_mixed(notes, name, span, query);
+    note_mixed(notes, name, place, query);
     out.set_histograms(cells_of(found));
     out.drop_empty();
 }

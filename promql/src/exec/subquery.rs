@@ -30,7 +30,7 @@ impl SubqueryCall {
     }
 
     fn row(&self, row: Row<'_>, out: &mut GridBuilder, query: &QueryState) -> Result<(), QueryError> {
-        let labels = &self.table.labels[row.series as usize];
+        let labels = self.table.noted_labels(row.series);
         if !row.histograms.is_empty() {
             return self.histogram_row(row, labels, out, query);
         }

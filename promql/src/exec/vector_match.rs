@@ -4,13 +4,14 @@
 //! is present. A pair of series that only meet each other is one kernel call over the whole row; everything else,
 //! such as several series that take turns on the "one" side, goes step by step.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use datafusion::common::HashMap;
 use pilaster_model::Histogram;
 
-use crate::ast::{BinaryOp, Span};
+use crate::annotations::Place;
+use crate::ast::BinaryOp;
 use crate::error::QueryError;
 use crate::exec::histogram_cells::{self, Refusal};
 use crate::exec::merge_series::merge_rows;
@@ -73,7 +74,7 @@ pub(crate) struct VectorMatch {
     pub on: bool,
     pub labels: Vec<String>,
     pub width: usize,
-    pub span: Span,
+    pub place: Place,
 }
 
 /// The rows of one signature on the "one" side.
@@ -177,13 +178,14 @@ impl VectorMatch {
     }
 
     fn duplicate(&self, first: u32, second: u32) -> QueryError {
-        let labels = &self.one.table.labels[second as usize];
+        let labels = &self.one.table.labels()[second as usize];
         let key = if self.on { Key::With(&self.labels) } else { Key::Without(&self.labels) };
         let group = key.labels(labels);
         let side = if self.swapped { "left" } else { "right" };
-        let mut texts = [self.one.table.labels[first as usize].to_string(), labels.to_string()];
-        texts.sort_unstable();
-        let [first, second] = texts;
+        // Ordered, so that the message does not depend on the order of evaluation.
+        let mut pair = [&self.one.table.labels()[first as usize], labels].map(|labels| labels.to_string());
+        pair.sort_unstable();
+        let [first, second] = pair;
         QueryError::execution(format!(
             "found duplicate series for the match group {group} on the {side} hand-side of the operation: \
              [{first}, {second}];many-to-many matching not allowed: matching labels must be unique on one side"
@@ -267,7 +269,7 @@ impl VectorMatch {
         query: &QueryState,
     ) -> Result<Option<Option<Kept>>, QueryError> {
         let refused = |left: &str, right: &str| {
-            query.note(|notes| notes.incompatible_types(left, self.op.symbol(), right, self.span));
+            query.note(|notes| notes.incompatible_types(left, self.op.symbol(), right, self.place));
             Ok(None)
         };
         let kept = match (left, right) {
@@ -291,7 +293,7 @@ impl VectorMatch {
                 None => return refused("histogram", "float"),
             },
             (Cell::Histogram(l), Cell::Histogram(r)) => {
-                match histogram_cells::histogram_with_histogram(self.op, l, r, self.span, query) {
+                match histogram_cells::histogram_with_histogram(self.op, l, r, self.place, query) {
                     Ok(result) => result.map(Kept::Histogram),
                     Err(Refusal::Types) => return refused("histogram", "histogram"),
                     Err(Refusal::Noted) => return Ok(None),

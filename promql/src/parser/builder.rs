@@ -6,15 +6,13 @@
 use pest::iterators::{Pair, Pairs};
 use pilaster_model::{METRIC_NAME, MatchOp, Matcher};
 
-use super::duration::DurationTree;
-use super::lexer::{Kind, Token};
 use super::literal::{duration_seconds, parse_duration_ms, parse_number, unquote};
 use super::precedence::{AND, COMPARISON, Climber, Fold, OR, POWER, PRODUCT, SUM};
 use super::quote::{is_label_name, quote};
+use super::token::{Kind, Token};
 use super::{MAX_DEPTH, ParseOptions, Problem, Read, Rule, depth_problem};
 use crate::ast::{
-    Aggregate, At, Binary, BinaryOp, Cardinality, Duration, Expr, ExprKind, Modifiers, SelectorExtension, Span,
-    VectorMatching, VectorSelector,
+    Aggregate, Binary, BinaryOp, Cardinality, Expr, ExprKind, Modifiers, Span, VectorMatching, VectorSelector,
 };
 use crate::functions;
 
@@ -26,9 +24,9 @@ pub struct Builder<'a> {
 }
 
 /// An expression and how deep it is.
-struct Tree {
-    expr: Expr,
-    depth: usize,
+pub struct Tree {
+    pub expr: Expr,
+    pub depth: usize,
 }
 
 impl Tree {
@@ -168,7 +166,7 @@ impl<'a> Builder<'a> {
     }
 
     /// A node above something `depth` levels deep.
-    fn bounded(&mut self, kind: ExprKind, span: Span, depth: usize) -> Tree {
+    pub fn bounded(&mut self, kind: ExprKind, span: Span, depth: usize) -> Tree {
         if depth >= MAX_DEPTH {
             self.refuse_depth(span.start);
             return Tree::nothing(span);
@@ -254,7 +252,7 @@ impl<'a> Builder<'a> {
     }
 
     /// `unary? ~ number` inside `pair`.
-    fn signed_number(&mut self, pair: Pair<'_, Rule>) -> f64 {
+    pub fn signed_number(&mut self, pair: Pair<'_, Rule>) -> f64 {
         let mut negative = false;
         let mut value = 0.0;
         for part in parts(pair) {
@@ -298,13 +296,7 @@ impl<'a> Builder<'a> {
         let Some(primary) = parts.next() else { return Tree::nothing(span) };
         let mut tree = self.primary(primary);
         for part in parts {
-            tree = match part.as_rule() {
-                Rule::brackets => self.brackets(tree, part),
-                Rule::offset => self.offset(tree, part),
-                Rule::at => self.at(tree, part),
-                Rule::ANCHORED => self.extend(tree, part, SelectorExtension::Anchored),
-                _ => self.extend(tree, part, SelectorExtension::Smoothed),
-            };
+            tree = self.postfix(tree, part);
         }
         tree
     }
@@ -484,136 +476,6 @@ impl<'a> Builder<'a> {
         }
         name.map(|name| Matcher::equal(METRIC_NAME, &name))
     }
-
-    /// `[5m]` or `[5m:1m]` behind `tree`.
-    fn brackets(&mut self, tree: Tree, pair: Pair<'_, Rule>) -> Tree {
-        let (at, read) = (self.start(&pair), Read::upto(pair.as_span().end()));
-        let span = Span { start: tree.expr.span.start, end: self.span(&pair).end };
-        let mut range = None;
-        let mut step = None;
-        let mut subquery = false;
-        for part in parts(pair) {
-            match part.as_rule() {
-                Rule::COLON => subquery = true,
-                Rule::duration_expression => {
-                    let duration = self.positive_duration(part).into_duration();
-                    if subquery {
-                        step = Some(duration);
-                    } else {
-                        range = Some(duration);
-                    }
-                }
-                _ => {}
-            }
-        }
-        let Some(range) = range else { return tree };
-        if subquery {
-            // A step below a millisecond is none.
-            let step = step.filter(|step| *step != Duration::Literal(0));
-            let kind = ExprKind::Subquery { expr: Box::new(tree.expr), range, step, modifiers: Modifiers::default() };
-            return self.bounded(kind, span, tree.depth);
-        }
-        let ExprKind::VectorSelector(selector) = tree.expr.kind else {
-            self.problem(at, read, "ranges only allowed for vector selectors");
-            return tree;
-        };
-        // Prometheus overlooks computed offsets and `@ start()` here.
-        if matches!(selector.modifiers.offset, Some(Duration::Literal(_))) {
-            self.problem(at, read, "no offset modifiers allowed before range");
-        } else if matches!(selector.modifiers.at, Some(At::Timestamp(_))) {
-            self.problem(at, read, "no @ modifiers allowed before range");
-        }
-        Tree { expr: Expr { kind: ExprKind::MatrixSelector { selector, range }, span }, depth: tree.depth }
-    }
-
-    fn offset(&mut self, mut tree: Tree, pair: Pair<'_, Rule>) -> Tree {
-        let span = pair.as_span();
-        let (read, end) = (Read::upto(span.end()), self.span(&pair).end);
-        let Some(duration) = self.offset_duration(pair).map(DurationTree::into_duration) else { return tree };
-        let at = tree.expr.span.start;
-        match modifiers(&mut tree.expr) {
-            None => self.problem(
-                at,
-                read,
-                "offset modifier must be preceded by an instant vector selector or range vector selector or a subquery",
-            ),
-            Some(modifiers) if modifiers.offset.is_some() => {
-                self.problem(at, read, "offset may not be set multiple times");
-            }
-            Some(modifiers) => {
-                // An offset of zero is none.
-                modifiers.offset = Some(duration).filter(|duration| *duration != Duration::Literal(0));
-                tree.expr.span.end = end;
-            }
-        }
-        tree
-    }
-
-    fn at(&mut self, mut tree: Tree, pair: Pair<'_, Rule>) -> Tree {
-        let (read, end) = (Read::upto(pair.as_span().end()), self.span(&pair).end);
-        let start = tree.expr.span.start;
-        let which = parts(pair.clone()).next().map(|part| part.as_rule());
-        let at = match which {
-            Some(Rule::START) => At::Start,
-            Some(Rule::END) => At::End,
-            _ => {
-                let seconds = self.signed_number(pair);
-                const LIMIT: f64 = 9_223_372_036_854_775_807.0;
-                if !(seconds < LIMIT && seconds > -LIMIT) {
-                    let message = format!("timestamp out of bounds for @ modifier: {}", fixed_six(seconds));
-                    self.problem(start, read, message);
-                }
-                At::Timestamp((seconds * 1000.0).round() as i64)
-            }
-        };
-        match modifiers(&mut tree.expr) {
-            None => self.problem(
-                start,
-                read,
-                "@ modifier must be preceded by an instant vector selector or range vector selector or a subquery",
-            ),
-            Some(modifiers) if modifiers.at.is_some() => {
-                self.problem(start, read, "@ <timestamp> may not be set multiple times");
-            }
-            Some(modifiers) => {
-                modifiers.at = Some(at);
-                tree.expr.span.end = end;
-            }
-        }
-        tree
-    }
-
-    fn extend(&mut self, mut tree: Tree, pair: Pair<'_, Rule>, extension: SelectorExtension) -> Tree {
-        let (read, start) = (Read::upto(pair.as_span().end()), tree.expr.span.start);
-        let name = match extension {
-            SelectorExtension::Anchored => "anchored",
-            SelectorExtension::Smoothed => "smoothed",
-        };
-        if !self.options.extended_range_selectors {
-            self.problem(start, read, format!("{name} modifier is experimental and not enabled"));
-            return tree;
-        }
-        match &mut tree.expr.kind {
-            ExprKind::VectorSelector(selector) | ExprKind::MatrixSelector { selector, .. } => {
-                if selector.extension.is_some_and(|other| other != extension) {
-                    self.problem(start, read, "anchored and smoothed modifiers cannot be used together");
-                }
-                selector.extension = Some(extension);
-            }
-            ExprKind::Subquery { .. } => {
-                self.problem(start, read, format!("{name} modifier is not supported for subqueries"));
-            }
-            ExprKind::Number(_)
-            | ExprKind::DurationLiteral(_)
-            | ExprKind::String(_)
-            | ExprKind::Call { .. }
-            | ExprKind::Aggregate(_)
-            | ExprKind::Binary(_)
-            | ExprKind::Unary { .. }
-            | ExprKind::Paren(_) => self.problem(start, read, format!("{name} modifier not implemented")),
-        }
-        tree
-    }
 }
 
 /// What is inside a pair, tokens that only separate left out.
@@ -655,22 +517,6 @@ fn is_separator(rule: Rule) -> bool {
             | Rule::UNLESS
             | Rule::OFFSET
     )
-}
-
-/// The modifiers of an expression that can have them.
-fn modifiers(expr: &mut Expr) -> Option<&mut Modifiers> {
-    match &mut expr.kind {
-        ExprKind::VectorSelector(selector) | ExprKind::MatrixSelector { selector, .. } => Some(&mut selector.modifiers),
-        ExprKind::Subquery { modifiers, .. } => Some(modifiers),
-        ExprKind::Number(_)
-        | ExprKind::DurationLiteral(_)
-        | ExprKind::String(_)
-        | ExprKind::Call { .. }
-        | ExprKind::Aggregate(_)
-        | ExprKind::Binary(_)
-        | ExprKind::Unary { .. }
-        | ExprKind::Paren(_) => None,
-    }
 }
 
 fn no_matching() -> VectorMatching {
@@ -715,12 +561,4 @@ fn binary_operator(kind: Kind) -> (BinaryOp, u8) {
         Kind::Unless => (BinaryOp::Unless, AND),
         _ => (BinaryOp::Or, OR),
     }
-}
-
-/// Go's `%f`.
-fn fixed_six(value: f64) -> String {
-    if value.is_infinite() {
-        return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
-    }
-    format!("{value:.6}")
 }

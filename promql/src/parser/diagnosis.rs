@@ -3,7 +3,7 @@
 //! Prometheus names the innermost construct that is open where a token does not fit. The tokens before that one are
 //! well formed, so one pass with a stack of open constructs finds it.
 
-use super::lexer::{Kind, Token};
+use super::token::{Kind, Token};
 use super::{Problem, Read, Rule};
 
 /// The token at index `at` (or the end) cannot follow what stands before it.

@@ -3,8 +3,8 @@
 use pest::iterators::Pair;
 
 use super::builder::{Builder, parts};
-use super::lexer::Kind;
 use super::precedence::{Climber, Fold, POWER, PRODUCT, SUM};
+use super::token::Kind;
 use super::{MAX_DEPTH, Read, Rule};
 use crate::ast::{BinaryOp, Duration, DurationExpr, DurationExprKind, Span};
 

@@ -15,8 +15,10 @@ mod diagnosis;
 mod duration;
 mod lexer;
 pub(crate) mod literal;
+mod postfix;
 mod precedence;
 pub mod quote;
+mod token;
 
 use std::fmt;
 
@@ -25,7 +27,7 @@ use pilaster_model::Matcher;
 
 use crate::ast::Expr;
 use builder::Builder;
-use lexer::Token;
+use token::{Kind, Token};
 
 /// The deepest expression that is accepted, in levels of the tree.
 pub const MAX_DEPTH: usize = 256;
@@ -227,8 +229,8 @@ fn too_deep(tokens: &[Token]) -> Option<&Token> {
     let mut depth = 0usize;
     tokens.iter().find(|token| {
         match token.kind {
-            lexer::Kind::LeftParen | lexer::Kind::LeftBracket | lexer::Kind::LeftBrace => depth += 1,
-            lexer::Kind::RightParen | lexer::Kind::RightBracket | lexer::Kind::RightBrace => {
+            Kind::LeftParen | Kind::LeftBracket | Kind::LeftBrace => depth += 1,
+            Kind::RightParen | Kind::RightBracket | Kind::RightBrace => {
                 depth = depth.saturating_sub(1);
             }
             _ => {}

@@ -1,13 +1,15 @@
 //! Aggregations: groups on labels, then the operator that fits.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use datafusion::common::HashMap;
 use pilaster_model::Labels;
 
+use crate::annotations::Place;
 use crate::ast::{Aggregate, AggregateOp, Expr};
 use crate::error::QueryError;
 use crate::exec::aggregate::{Aggregation, float_aggregate};
+use crate::exec::elementwise::Nothing;
 use crate::exec::rank::{QuantileAggregation, Rank};
 use crate::exec::scalar::Scalar;
 use crate::grid::{Grid, GridBuilder};
@@ -36,7 +38,8 @@ impl Preparer {
             let node = self.vector(inner, evaluation).await?;
             let groups = Groups::new(&node.table, aggregate.without, &aggregate.labels);
             let (table, input) = (Arc::clone(&groups.table), Arc::clone(&node.table));
-            let operator = Aggregation::new(aggregate.op, float_op, groups, input, width, inner.span);
+            let place = Place { span: inner.span, owner: expr.span };
+            let operator = Aggregation::new(aggregate.op, float_op, groups, input, width, place);
             return Ok(Node::gather(operator, vec![node], table, width));
         }
         let Some(param_expr) = param else {
@@ -45,6 +48,7 @@ impl Preparer {
         let param = self.scalar(param_expr, evaluation).await?;
         let node = self.vector(inner, evaluation).await?;
         let bounds = Bounds::of(&param, width);
+        let param_place = Place { span: param_expr.span, owner: expr.span };
         match aggregate.op {
             AggregateOp::Quantile => {
                 let outside = [
@@ -53,29 +57,34 @@ impl Preparer {
                     (bounds.min < 0.0).then_some(bounds.min),
                 ];
                 for quantile in outside.into_iter().flatten().filter(|quantile| !is_valid_quantile(*quantile)) {
-                    self.query.note(|notes| notes.invalid_quantile(quantile, param_expr.span));
+                    self.query.note(|notes| notes.invalid_quantile(quantile, param_place));
                 }
                 let groups = Groups::new(&node.table, aggregate.without, &aggregate.labels);
                 let table = Arc::clone(&groups.table);
-                let operator = QuantileAggregation { quantile: param, groups, width, span: inner.span };
+                let operator = QuantileAggregation {
+                    quantile: param,
+                    groups,
+                    width,
+                    place: Place { span: inner.span, owner: expr.span },
+                };
                 return Ok(Node::gather(operator, vec![node], table, width));
             }
             AggregateOp::LimitRatio => {
                 if bounds.max == 0.0 && bounds.min == 0.0 {
-                    return Ok(Node::empty(width));
+                    return Ok(node.then(Nothing));
                 }
                 if bounds.any_nan {
                     return Err(QueryError::execution("Ratio value is NaN"));
                 }
                 for (ratio, capped) in [(bounds.max, 1.0), (bounds.min, -1.0)] {
                     if ratio.abs() > 1.0 && ratio.signum() == capped {
-                        self.query.note(|notes| notes.invalid_ratio(ratio, capped, param_expr.span));
+                        self.query.note(|notes| notes.invalid_ratio(ratio, capped, param_place));
                     }
                 }
             }
             _ => {
                 if bounds.max < 1.0 {
-                    return Ok(Node::empty(width));
+                    return Ok(node.then(Nothing));
                 }
                 if bounds.any_nan {
                     return Err(QueryError::execution("Parameter value is NaN"));
@@ -92,7 +101,15 @@ impl Preparer {
         let groups = Groups::new(&node.table, aggregate.without, &aggregate.labels);
         let (table, input) = (Arc::clone(&node.table), Arc::clone(&node.table));
         let ordered = !evaluation.is_range && width == 1;
-        let operator = Rank { op: aggregate.op, param, groups, input, width, ordered, span: expr.span };
+        let operator = Rank {
+            op: aggregate.op,
+            param,
+            groups,
+            input,
+            width,
+            ordered,
+            place: Place { span: expr.span, owner: expr.span },
+        };
         Ok(Node::gather(operator, vec![node], table, width))
     }
 
@@ -133,7 +150,7 @@ fn count_by_value(
     let mut numbers: HashMap<Labels, usize> = HashMap::new();
     let mut counts: Vec<(Labels, Vec<u32>)> = Vec::new();
     for row in grid.rows() {
-        let labels = &input.labels[row.series as usize];
+        let labels = &input.labels()[row.series as usize];
         // Neighbouring steps mostly hold the same value.
         let mut last: Option<(u64, usize)> = None;
         for step in 0..width {

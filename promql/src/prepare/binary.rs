@@ -1,10 +1,11 @@
 //! Binary operators: who matches whom, and what the results are called.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use datafusion::common::HashMap;
 use pilaster_model::{Labels, METRIC_NAME};
 
+use crate::annotations::Place;
 use crate::ast::{Binary, BinaryOp, Cardinality, Expr, ValueType, VectorMatching};
 use crate::error::QueryError;
 use crate::exec::elementwise::VectorScalar;
@@ -40,6 +41,8 @@ impl Preparer {
         binary: &Binary,
         evaluation: Evaluation,
     ) -> Result<Node, QueryError> {
+        let trims = matches!(binary.op, BinaryOp::TrimLower | BinaryOp::TrimUpper);
+        let evaluation = if trims { evaluation.of_whole_histograms() } else { evaluation };
         let scalar = |side: &Expr| side.value_type() == ValueType::Scalar;
         let (vector, scalar, scalar_first) = match (scalar(&binary.left), scalar(&binary.right)) {
             (true, _) => (&binary.right, &binary.left, true),
@@ -48,8 +51,9 @@ impl Preparer {
         };
         let scalar = self.scalar(scalar, evaluation).await?;
         let node = self.vector(vector, evaluation).await?;
-        let (op, return_bool, span) = (binary.op, binary.return_bool, expr.span);
-        let node = node.then(VectorScalar { op, scalar, scalar_first, return_bool, span });
+        let (op, return_bool) = (binary.op, binary.return_bool);
+        let place = Place { span: expr.span, owner: expr.span };
+        let node = node.then(VectorScalar { op, scalar, scalar_first, return_bool, place });
         if changes_meaning(op) || return_bool {
             return Ok(self.drop_names(node, Collision::SameStep, expr.span.start));
         }
@@ -92,7 +96,7 @@ impl Preparer {
             on: matching.on,
             labels: matching.labels.clone(),
             width,
-            span: expr.span,
+            place: Place { span: expr.span, owner: expr.span },
         };
         Ok(Node::gather(operator, vec![many.1, one.1], Arc::new(table), width))
     }
@@ -119,9 +123,7 @@ impl Preparer {
 fn signatures(matching: &VectorMatching, many: &SeriesTable, one: &SeriesTable) -> (Vec<u32>, Vec<u32>, usize) {
     let key = if matching.on { Key::With(&matching.labels) } else { Key::Without(&matching.labels) };
     let mut numbers = KeyNumbers::default();
-    let mut number =
-        |table: &SeriesTable| -> Vec<u32> { table.labels.iter().map(|labels| numbers.number(key, labels)).collect() };
-    let (many, one) = (number(many), number(one));
+    let (many, one) = (numbers.of_table(key, many), numbers.of_table(key, one));
     (many, one, numbers.len())
 }
 
@@ -192,7 +194,7 @@ impl Naming<'_> {
         for (series, signature) in one.signature.iter().enumerate() {
             ones[*signature as usize].push(series as u32);
         }
-        for (series, labels) in many.table.labels.iter().enumerate() {
+        for (series, labels) in many.table.labels().iter().enumerate() {
             let partners = &ones[many.signature[series] as usize];
             // A series that meets nobody has no output and needs no name.
             if partners.is_empty() && !filled {
@@ -202,7 +204,7 @@ impl Naming<'_> {
             let base = self.base(labels);
             if include {
                 for partner in partners {
-                    let output = all.number(self.with_included(&base, &one.table.labels[*partner as usize]));
+                    let output = all.number(self.with_included(&base, &one.table.labels()[*partner as usize]));
                     numbers.by_pair.insert((series as u32, *partner), output);
                 }
             } else {
@@ -216,7 +218,7 @@ impl Naming<'_> {
             numbers.by_many.clear();
         }
         if self.matching.fill_left.is_some() {
-            for labels in &one.table.labels {
+            for labels in one.table.labels() {
                 let base = self.base(&self.filler(labels));
                 numbers.without_many.push(all.number(self.with_included(&base, labels)));
             }

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use pilaster_model::{Labels, TimeRange};
 
+use crate::annotations::Place;
 use crate::ast::{Expr, ExprKind, Function, SelectorExtension, Span};
 use crate::error::QueryError;
 use crate::exec::absent::Absent;
@@ -27,12 +28,21 @@ pub(super) fn single_series(labels: Labels) -> Arc<SeriesTable> {
     Arc::new(SeriesTable::new(vec![labels]))
 }
 
+/// Where the first argument stands. A subquery has no place: Prometheus puts a selector without one in its stead.
+fn first_span(args: &[Expr], call: Span) -> Span {
+    let Some(first) = args.first().map(unwrap_parens) else { return call };
+    match first.kind {
+        ExprKind::Subquery { .. } => Span::default(),
+        _ => first.span,
+    }
+}
+
 /// From the first argument to the last.
 fn arguments_span(args: &[Expr], call: Span) -> Span {
+    let first = first_span(args, call);
     match args {
-        [] => call,
-        [first, .., last] => Span { start: first.span.start, end: last.span.end },
-        [only] => only.span,
+        [] | [_] => first,
+        [.., last] => Span { start: first.start, end: last.span.end },
     }
 }
 
@@ -101,7 +111,13 @@ impl Preparer {
                 let Some(measure) = HistogramMeasure::from_name(name) else {
                     return Err(QueryError::Unsupported(format!("function {name} is not supported")));
                 };
-                let node = self.vector(vector, evaluation).await?.then(HistogramValue { measure });
+                let inside = match measure {
+                    HistogramMeasure::Count | HistogramMeasure::Sum | HistogramMeasure::Average => {
+                        evaluation.of_histogram_stats()
+                    }
+                    HistogramMeasure::Stddev | HistogramMeasure::Stdvar => evaluation,
+                };
+                let node = self.vector(vector, inside).await?.then(HistogramValue { measure });
                 Ok(self.drop_names(node, Collision::SameStep, position))
             }
             (name, _) => Err(QueryError::Unsupported(format!("function {name} is not supported"))),
@@ -151,7 +167,7 @@ impl Preparer {
         let by_value = matches!(name, "sort" | "sort_desc");
         let descending = name.ends_with("_desc");
         if evaluation.is_range {
-            self.query.note(|notes| notes.sort_in_range_query(expr.span));
+            self.query.note(|notes| notes.sort_in_range_query(Place { span: expr.span, owner: expr.span }));
             return Ok(if by_value { node.then(FloatsOnly) } else { node });
         }
         let by = if by_value {
@@ -198,8 +214,8 @@ impl Preparer {
             use_starts: self.options.start_timestamps
                 && matches!(function.name, "rate" | "irate" | "increase" | "resets"),
             type_labels: self.options.type_labels,
-            argument_span: args.first().map_or(expr.span, |arg| unwrap_parens(arg).span),
-            arguments_span: arguments_span(args, expr.span),
+            argument_place: Place { span: first_span(args, expr.span), owner: expr.span },
+            arguments_place: Place { span: arguments_span(args, expr.span), owner: expr.span },
             noted: OnceLock::new(),
         };
         let node = self.range_node(range_argument, call, evaluation).await?;

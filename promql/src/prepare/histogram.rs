@@ -1,10 +1,11 @@
 //! `histogram_quantile` and its siblings: which series are the buckets of one classic histogram.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use datafusion::common::HashMap;
 use pilaster_model::Labels;
 
+use crate::annotations::Place;
 use crate::ast::Expr;
 use crate::error::QueryError;
 use crate::exec::histogram_call::{HistogramCall, Measure, Role, Variant};
@@ -31,10 +32,11 @@ impl Preparer {
         args: &[Expr],
         evaluation: Evaluation,
     ) -> Result<Node, QueryError> {
+        let place = |arg: &Expr| Place { span: unwrap_parens(arg).span, owner: expr.span };
         let (vector, label, asked) = match (name, args) {
             ("histogram_quantile", [quantile, vector]) => {
-                let span = unwrap_parens(quantile).span;
-                let measure = Measure::Quantile(self.scalar(quantile, evaluation).await?, span);
+                let place = place(quantile);
+                let measure = Measure::Quantile(self.scalar(quantile, evaluation).await?, place);
                 (vector, None, vec![Asked { measure, label: None }])
             }
             ("histogram_fraction", [lower, upper, vector]) => {
@@ -45,7 +47,7 @@ impl Preparer {
             ("histogram_quantiles", [vector, label, quantiles @ ..]) => {
                 let mut asked = Vec::new();
                 for quantile in quantiles {
-                    let span = unwrap_parens(quantile).span;
+                    let place = place(quantile);
                     let quantile = self.scalar(quantile, evaluation).await?;
                     // A value that changes from step to step makes a series per value.
                     let mut values = quantile.distinct(evaluation.steps.count);
@@ -53,7 +55,7 @@ impl Preparer {
                     values.dedup_by_key(|value| value.to_bits());
                     for value in values {
                         let text = if value.is_nan() { "NaN".to_owned() } else { format_openmetrics(value) };
-                        let measure = Measure::Quantile(quantile.clone(), span);
+                        let measure = Measure::Quantile(quantile.clone(), place);
                         asked.push(Asked { measure, label: Some((text, value.to_bits())) });
                     }
                 }
@@ -62,7 +64,7 @@ impl Preparer {
             _ => return Err(QueryError::BadData(format!("wrong number of arguments for {name}"))),
         };
         let vector = unwrap_parens(vector);
-        let node = self.vector(vector, evaluation).await?;
+        let node = self.vector(vector, evaluation.of_whole_histograms()).await?;
         let input = Arc::clone(&node.table);
         let classic = ClassicHistograms::of(&input);
         let names = Naming { label, delayed: self.options.delayed_name_removal };
@@ -72,7 +74,7 @@ impl Preparer {
             .map(|asked| {
                 let text = asked.label.as_ref().map(|(text, _)| text.as_str());
                 let classic = classic.labels.iter().map(|labels| output.push(names.of(labels, text))).collect();
-                let native = input.labels.iter().map(|labels| output.push(names.of(labels, text))).collect();
+                let native = input.labels().iter().map(|labels| output.push(names.of(labels, text))).collect();
                 Variant { measure: asked.measure, only: asked.label.map(|(_, bits)| bits), classic, native }
             })
             .collect();
@@ -88,7 +90,7 @@ impl Preparer {
             input,
             steps: evaluation.steps,
             names_metric: self.options.delayed_name_removal,
-            span: vector.span,
+            place: place(vector),
         };
         let node = Node::gather(operator, vec![node], Arc::clone(&table), width);
         Ok(self.merge_equal(node, &table, Collision::SameStep, expr.span.start))
@@ -114,7 +116,7 @@ impl ClassicHistograms {
     fn of(input: &SeriesTable) -> ClassicHistograms {
         let mut numbers: HashMap<Labels, u32> = HashMap::new();
         let mut classic = ClassicHistograms { roles: Vec::with_capacity(input.len()), labels: Vec::new() };
-        for labels in &input.labels {
+        for labels in input.labels() {
             let bound = labels.find(BUCKET_LABEL).and_then(parse_le);
             let bucket = bound.map(|bound| {
                 let key = labels.filter(|name, _| name != BUCKET_LABEL);
@@ -126,7 +128,7 @@ impl ClassicHistograms {
             });
             classic.roles.push(Role { bucket, namesake: None });
         }
-        for (role, labels) in classic.roles.iter_mut().zip(&input.labels) {
+        for (role, labels) in classic.roles.iter_mut().zip(input.labels()) {
             role.namesake = numbers.get(labels).copied();
         }
         classic

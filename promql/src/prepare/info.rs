@@ -3,9 +3,9 @@
 //!
 //! Source: Prometheus 3.14 `promql/info.go`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use datafusion::common::HashMap;
 use pilaster_model::{Labels, METRIC_NAME, MatchOp, Matcher, TimeRange};
 
 use crate::ast::{Expr, ExprKind, VectorSelector};
@@ -130,7 +130,7 @@ impl Preparer {
             let mut values: Vec<&str> = base
                 .rows()
                 .filter(Row::has_samples)
-                .map(|row| &table.labels[row.series as usize])
+                .map(|row| &table.labels()[row.series as usize])
                 .filter(|labels| !data.is_info(labels))
                 .map(|labels| labels.get(name))
                 .filter(|value| !value.is_empty())
@@ -160,7 +160,7 @@ impl Preparer {
         let sampler = Sampler::Instant(InstantCall { grid, value: InstantValue::InfoTimestamp });
         let width = evaluation.steps.count;
         let text = "info series".to_owned();
-        Ok(Node::leaf(Select { selection, table, sampler, width, chunk_series: 256, text }, 1))
+        Ok(Node::leaf(Select { selection, table, sampler, width, chunk_series: 256, stats_only: false, text }, 1))
     }
 }
 
@@ -184,7 +184,7 @@ fn identity(labels: &Labels) -> [&str; 2] {
 fn by_identity<'a>(info: &'a Grid, table: &'a SeriesTable) -> HashMap<[&'a str; 2], InfoSeries<'a>> {
     let mut identities: HashMap<[&str; 2], InfoSeries<'_>> = HashMap::new();
     for row in info.rows().filter(Row::has_samples) {
-        let labels = &table.labels[row.series as usize];
+        let labels = &table.labels()[row.series as usize];
         let metrics = identities.entry(identity(labels)).or_default();
         match metrics.iter_mut().find(|(name, _)| *name == labels.metric_name()) {
             Some((_, series)) => series.push((labels, row)),
@@ -290,7 +290,7 @@ fn combine(
     let identities = by_identity(info, info_table);
     let mut output = Output::default();
     for row in base.rows() {
-        let labels = &table.labels[row.series as usize];
+        let labels = &table.labels()[row.series as usize];
         let drop_name = table.drops_name(row.series as usize);
         let ignored = data.is_info(labels);
         let metrics = identities.get(&identity(labels)).filter(|_| !ignored);

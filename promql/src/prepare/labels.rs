@@ -73,7 +73,7 @@ impl Preparer {
         let before = Arc::clone(&node.table);
         let mut labels = Vec::with_capacity(before.len());
         let mut drop_name = Vec::with_capacity(before.len());
-        for (series, old) in before.labels.iter().enumerate() {
+        for (series, old) in before.labels().iter().enumerate() {
             match value(old) {
                 Some(value) => {
                     let mut builder = old.to_builder();
@@ -115,7 +115,7 @@ pub(super) fn absent_labels(expr: &Expr) -> Labels {
 pub(super) fn places_by_label(table: &SeriesTable, names: &[&str], descending: bool) -> Vec<u32> {
     let mut order: Vec<u32> = (0..table.len() as u32).collect();
     order.sort_by(|a, b| {
-        let (a, b) = (&table.labels[*a as usize], &table.labels[*b as usize]);
+        let (a, b) = (&table.labels()[*a as usize], &table.labels()[*b as usize]);
         let by_names = names.iter().map(|name| natural_order(a.get(name), b.get(name)));
         let ordering = by_names.into_iter().find(|ordering| ordering.is_ne()).unwrap_or_else(|| a.cmp(b));
         if descending { ordering.reverse() } else { ordering }

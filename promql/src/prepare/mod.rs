@@ -22,6 +22,7 @@ use datafusion::execution::TaskContext;
 use futures::future::BoxFuture;
 use pilaster_model::TimeRange;
 
+use crate::annotations::Place;
 use crate::ast::{Expr, ExprKind, SelectorExtension, VectorSelector};
 use crate::error::QueryError;
 use crate::exec::broadcast::Broadcast;
@@ -59,11 +60,29 @@ pub(crate) struct Evaluation {
     pub steps: Steps,
     /// Whether its evaluator covers more than one time; a tile of a range query may be one step and still be a range.
     pub is_range: bool,
+    /// Only count and sum of native histograms are asked for, unless something `needs_buckets`.
+    pub histogram_stats: bool,
+    /// Something outside needs whole histograms.
+    pub needs_buckets: bool,
 }
 
 impl Evaluation {
+    pub fn new(steps: Steps, is_range: bool) -> Evaluation {
+        Evaluation { steps, is_range, histogram_stats: false, needs_buckets: false }
+    }
+
+    /// As seen inside of `histogram_count` and its siblings.
+    fn of_histogram_stats(self) -> Evaluation {
+        Evaluation { histogram_stats: true, ..self }
+    }
+
+    /// As seen inside of functions and operators that look into buckets.
+    fn of_whole_histograms(self) -> Evaluation {
+        Evaluation { needs_buckets: true, ..self }
+    }
+
     fn once(self) -> Evaluation {
-        Evaluation { steps: self.steps.first(), is_range: false }
+        Evaluation { steps: self.steps.first(), is_range: false, ..self }
     }
 }
 
@@ -101,7 +120,9 @@ impl Preparer {
             ExprKind::Paren(inner) => self.vector(inner, evaluation).await,
             ExprKind::VectorSelector(selector) => {
                 let value = match selector.extension {
-                    Some(SelectorExtension::Smoothed) => InstantValue::Smoothed { span: expr.span },
+                    Some(SelectorExtension::Smoothed) => {
+                        InstantValue::Smoothed { place: Place { span: expr.span, owner: expr.span } }
+                    }
                     Some(SelectorExtension::Anchored) | None => InstantValue::Sample,
                 };
                 self.instant_selector(selector, evaluation, value)
@@ -164,8 +185,9 @@ impl Preparer {
         let chunk_series = (self.options.partition_cells / 2 / cost).clamp(1, 1024);
         let partitions =
             (table.len() * cost / self.options.partition_cells.max(1)).clamp(1, self.options.partitions.max(1));
+        let stats_only = evaluation.histogram_stats && !evaluation.needs_buckets;
         let text = describe_selector(selector);
-        Ok(Node::leaf(Select { selection, table, sampler, width, chunk_series, text }, partitions))
+        Ok(Node::leaf(Select { selection, table, sampler, width, chunk_series, stats_only, text }, partitions))
     }
 
     /// Takes names away, at once or at the end of the query, and deals with series that become one.
@@ -218,7 +240,8 @@ impl Preparer {
         let steps = Steps::range(start_ms, end_ms, step_ms);
         // One series would already be too much, and a row of them might not even be allocated.
         self.query.check_steps(steps.count)?;
-        Ok(Evaluation { steps, is_range: end_ms != start_ms })
+        // Hints of samples that a subquery skips would be missed: it needs whole histograms.
+        Ok(Evaluation { steps, is_range: end_ms != start_ms, ..evaluation.of_whole_histograms() })
     }
 
     /// Computes a node while preparing.

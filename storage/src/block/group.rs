@@ -454,6 +454,8 @@ fn put_json_text(text: &str, out: &mut String) {
             '\n' => out.push_str("\\n"),
             '\t' => out.push_str("\\t"),
             '\r' => out.push_str("\\r"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
             control if (control as u32) < 0x20 => {
                 // Writing into a String cannot fail.
                 let _ = write!(out, "\\u{:04x}", control as u32);

@@ -219,6 +219,12 @@ impl PageDecoder {
     fn values(&mut self, page: &PageRef, body: &[u8]) -> Option<&[u8]> {
         let stored = body.get(page.levels_len as usize..)?;
         let raw_len = page.raw_len.checked_sub(page.levels_len)? as usize;
+        // Both must say the same before memory is taken for it.
+        let really = match page.compressed {
+            true => zstd::zstd_safe::get_frame_content_size(stored).ok()??,
+            false => stored.len() as u64,
+        };
+        (really == raw_len as u64).then_some(())?;
         // Only grows, so that the zeroing is not paid per page.
         if self.raw.len() < raw_len + delta::PADDING {
             self.raw.resize(raw_len + delta::PADDING, 0);
@@ -227,7 +233,7 @@ impl PageDecoder {
             let written = self.zstd.decompress_to_buffer(stored, &mut self.raw[..raw_len]).ok()?;
             (written == raw_len).then_some(())?;
         } else {
-            self.raw.get_mut(..raw_len)?.copy_from_slice(stored.get(..raw_len)?);
+            self.raw[..raw_len].copy_from_slice(stored);
         }
         self.raw.get(..raw_len + delta::PADDING)
     }

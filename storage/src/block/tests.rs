@@ -52,11 +52,14 @@ fn kept_values(series: &BlockSeries) -> Vec<f64> {
     series.values.iter().enumerate().map(|(row, &value)| if is_histogram(row) { 0.0 } else { value }).collect()
 }
 
-/// Rows of a sample file as a general reader sees them: labels, time, bits of the value.
-fn rows_by_parquet(bytes: Vec<u8>) -> Vec<(BTreeMap<String, String>, i64, u64)> {
+/// A sample as a general reader sees it: labels as JSON, time, bits of the value.
+type Row = (Arc<str>, i64, u64);
+
+fn rows_by_parquet(bytes: Vec<u8>) -> Vec<Row> {
     let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes)).unwrap().build().unwrap();
     let mut rows = Vec::new();
     let mut last_id = -1;
+    let mut last_labels: Arc<str> = Arc::from("");
     for batch in reader {
         let batch = batch.unwrap();
         let column = |name: &str| batch.column_by_name(name).unwrap();
@@ -69,11 +72,15 @@ fn rows_by_parquet(bytes: Vec<u8>) -> Vec<(BTreeMap<String, String>, i64, u64)> 
         let divisor = column("value_div").as_primitive::<Float64Type>();
         let double = column("value").as_primitive::<Float64Type>();
         for row in 0..batch.num_rows() {
-            let labels: BTreeMap<String, String> = serde_json::from_str(labels.value(row)).unwrap();
-            assert_eq!(labels.get("__name__").map_or("", String::as_str), metric.value(row));
-            assert_eq!(labels.get("job").map(String::as_str), job.is_valid(row).then(|| job.value(row)));
-            assert!(id.value(row) == last_id || id.value(row) == last_id + 1);
-            last_id = id.value(row);
+            if id.value(row) != last_id {
+                assert_eq!(id.value(row), last_id + 1);
+                last_id = id.value(row);
+                last_labels = labels.value(row).into();
+                let labels: BTreeMap<String, String> = serde_json::from_str(&last_labels).unwrap();
+                assert_eq!(labels.get("__name__").map_or("", String::as_str), metric.value(row));
+                assert_eq!(labels.get("job").map(String::as_str), job.is_valid(row).then(|| job.value(row)));
+            }
+            assert_eq!(labels.value(row), &*last_labels);
             let value = if integer.is_valid(row) {
                 integer.value(row) as f64 / divisor.value(row)
             } else if double.is_valid(row) {
@@ -81,7 +88,7 @@ fn rows_by_parquet(bytes: Vec<u8>) -> Vec<(BTreeMap<String, String>, i64, u64)> 
             } else {
                 stale_nan()
             };
-            rows.push((labels, ts.value(row), value.to_bits()));
+            rows.push((last_labels.clone(), ts.value(row), value.to_bits()));
         }
     }
     rows
@@ -110,8 +117,8 @@ fn check(series: Vec<BlockSeries>, level: u8) -> (Sim, Block) {
         assert_eq!(read.starts_ms, starts);
         let (first, last) = (written.timestamps[0], written.timestamps[written.timestamps.len() - 1]);
         assert_eq!(block.series_range(id), TimeRange::new(first, last));
-        let labels: BTreeMap<String, String> =
-            written.labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let labels: BTreeMap<&str, &str> = written.labels.iter().collect();
+        let labels: Arc<str> = serde_json::to_string(&labels).unwrap().into();
         for (row, (&timestamp, value)) in written.timestamps.iter().zip(&written.values).enumerate() {
             let histogram = written.histograms.as_ref().is_some_and(|all| all[row].is_some());
             let value = if histogram { stale_nan() } else { *value };

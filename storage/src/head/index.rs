@@ -30,9 +30,9 @@ pub struct HeadCardinality {
 
 /// Hashes of labels need no second hash.
 #[derive(Debug, Default)]
-struct Same(u64);
+pub struct SameHash(u64);
 
-impl Hasher for Same {
+impl Hasher for SameHash {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -76,7 +76,7 @@ pub struct Index {
     free_pairs: Vec<u32>,
     /// By slot.
     series: Vec<Option<Entry>>,
-    by_hash: HashMap<u64, u32, BuildHasherDefault<Same>>,
+    by_hash: HashMap<u64, u32, BuildHasherDefault<SameHash>>,
     /// Further series with a hash that is taken: about never.
     collisions: HashMap<u64, Vec<u32>>,
     all: RoaringBitmap,

@@ -27,7 +27,7 @@ use pilaster_model::{Histogram, Labels, Matcher, TimeRange};
 
 pub use columns::Columns;
 pub use epochs::Epochs;
-pub use index::HeadCardinality;
+pub use index::{HeadCardinality, SameHash};
 pub use timelines::Timelines;
 
 use index::Index;
@@ -140,8 +140,12 @@ impl Head {
         }
     }
 
-    /// The reference of the series with `labels`, which begins to exist where it did not.
+    /// The reference of the series with `labels`, which begins to exist where it did not. Without labels there is no
+    /// series: the reference is one that appends refuse.
     pub fn series(&self, labels: &Labels) -> SeriesRef {
+        if labels.is_empty() {
+            return SeriesRef(u64::MAX);
+        }
         let hash = labels.hash64();
         if let Some(found) = self.index.read().find(hash, labels) {
             return found;
@@ -264,12 +268,9 @@ impl Head {
         }
     }
 
-    /// Every series, ascending by labels.
+    /// Every series, in no order that means anything.
     pub fn all_series(&self) -> Vec<SeriesRef> {
-        let index = self.index.read();
-        let mut series = index.resolve(&[]);
-        series.sort_unstable_by(|&a, &b| index.compare(a, b));
-        series
+        self.index.read().resolve(&[])
     }
 
     /// Frees what blocks hold now.

@@ -15,10 +15,10 @@ use pilaster_model::{Histogram, Labels, TimeRange};
 
 use super::maintenance::{Maintenance, Mark};
 use super::{Store, View};
-use crate::Error;
 use crate::block::{Block, BlockMeta, BlockSeries, WriteOptions, write_block};
 use crate::head::{Columns, Flushed, HeadView, Timelines};
 use crate::manifest::Manifest;
+use crate::{Error, SeriesRef};
 
 /// Samples in a block at most: they are in memory together while it is written.
 pub(super) const MAX_BLOCK_SAMPLES: u64 = 16 << 20;
@@ -100,13 +100,18 @@ impl Store {
         let mut timelines = Timelines::default();
         let mut columns = Columns::default();
         let mut samples = 0;
-        for series in self.head.all_series() {
+        let labelled = |series| Some((self.head.labels(series)?, series));
+        let mut all: Vec<(Labels, SeriesRef)> = self.head.all_series().into_iter().filter_map(labelled).collect();
+        if self.head.sample_count() >= MAX_BLOCK_SAMPLES {
+            // A range becomes more than one block: each gets neighbours.
+            all.sort_unstable();
+        }
+        for (labels, series) in all {
             columns.clear();
             self.head.read(series, range, view, &mut columns);
             if columns.is_empty() {
                 continue;
             }
-            let Some(labels) = self.head.labels(series) else { continue };
             let mut from = 0;
             while from < columns.len() {
                 let number = columns.timestamps[from].div_euclid(self.options.block_ms);

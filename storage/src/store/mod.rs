@@ -64,7 +64,8 @@ pub struct Store {
 type Unlogged = (WalSample, Option<Arc<Histogram>>);
 
 impl Store {
-    /// The reference of the series with `labels`, which begins to exist where it did not.
+    /// The reference of the series with `labels`, which begins to exist where it did not. Without any label there is no
+    /// series, and appends refuse the reference.
     pub fn series(&self, labels: &Labels) -> SeriesRef {
         self.head.series(labels)
     }

@@ -54,6 +54,9 @@ impl Store {
             _ => Error::io("lock", &dir)(error),
         })?;
         let manifest = Manifest::load(&*env.files, &dir)?;
+        // An earlier life may have failed to make its last manifest durable. It must be before anything it does not
+        // name is removed.
+        env.files.sync_dir(&dir).map_err(Error::io("sync", &dir))?;
         remove_strangers(&env, &dir, &manifest)?;
         let open = |meta: &crate::block::BlockMeta| {
             Block::open(env.files.clone(), &dir, meta.clone()).map(Arc::new).map_err(Error::block(&dir))

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::kahan::add_compensated;
 use super::sparse::{Cell, Side, coarsen, merge};
 use super::{CounterResetHint, Histogram, bounds};
 
@@ -99,7 +100,7 @@ impl Histogram {
             return Ok(notes);
         }
         let their_zero = self.reconcile_zero_buckets(other);
-        self.zero_count += sign * their_zero;
+        self.zero_count += sign * their_zero.count;
         let schema = self.schema.min(other.schema);
         for side in [Side::Positive, Side::Negative] {
             let add = |to: &mut Cell, from: Cell| Plain.add(to, from);
@@ -159,13 +160,14 @@ impl Histogram {
 
     /// The zero count this histogram would have with a zero bucket of at least `threshold`, and the threshold that takes:
     /// where it falls into a populated bucket, that bucket's outer bound.
-    pub(super) fn zero_count_at(&self, threshold: f64) -> (f64, f64) {
+    pub(super) fn zero_count_at(&self, threshold: f64) -> (Cell, f64) {
         let mut threshold = threshold;
+        let own = Cell { index: 0, count: self.zero_count, compensation: 0.0 };
         if threshold == self.zero_threshold {
-            return (self.zero_count, threshold);
+            return (own, threshold);
         }
         'again: loop {
-            let mut count = self.zero_count;
+            let mut zero = own;
             for side in [Side::Positive, Side::Negative] {
                 for bucket in self.side_buckets(side) {
                     let (inner, outer) = match side {
@@ -175,7 +177,7 @@ impl Histogram {
                     if inner >= threshold {
                         break;
                     }
-                    count += bucket.count;
+                    (zero.count, zero.compensation) = add_compensated(bucket.count, zero.count, zero.compensation);
                     if outer > threshold {
                         if bucket.count == 0.0 {
                             break;
@@ -189,26 +191,28 @@ impl Histogram {
                     }
                 }
             }
-            return (count, threshold);
+            return (zero, threshold);
         }
     }
 
     /// Widens the zero bucket until both histograms could have it, and returns what `other`'s count in it would be.
-    pub(super) fn reconcile_zero_buckets(&mut self, other: &Histogram) -> f64 {
-        let (mut their_count, mut their_threshold) = (other.zero_count, other.zero_threshold);
+    pub(super) fn reconcile_zero_buckets(&mut self, other: &Histogram) -> Cell {
+        let mut theirs = Cell { index: 0, count: other.zero_count, compensation: 0.0 };
+        let mut their_threshold = other.zero_threshold;
         while their_threshold != self.zero_threshold {
             if self.zero_threshold > their_threshold {
-                (their_count, their_threshold) = other.zero_count_at(self.zero_threshold);
+                (theirs, their_threshold) = other.zero_count_at(self.zero_threshold);
             }
             if their_threshold > self.zero_threshold {
-                (self.zero_count, self.zero_threshold) = self.zero_count_at(their_threshold);
+                let (mine, threshold) = self.zero_count_at(their_threshold);
+                (self.zero_count, self.zero_threshold) = (mine.count, threshold);
                 self.drop_buckets_in_zero();
             }
             if their_threshold.is_nan() || self.zero_threshold.is_nan() {
                 break;
             }
         }
-        their_count
+        theirs
     }
 
     /// Removes the buckets that a widened zero bucket has swallowed.
@@ -270,9 +274,9 @@ pub(super) fn add_to_bounds(counts: &mut [(f64, f64)], bounds: &[f64], own_bound
             None => bounds.len(),
         };
         let (count, compensation) = &mut counts[target];
-        (*count, *compensation) = super::kahan::add_compensated(cell.count, *count, *compensation);
+        (*count, *compensation) = add_compensated(cell.count, *count, *compensation);
         if cell.compensation != 0.0 {
-            (*count, *compensation) = super::kahan::add_compensated(cell.compensation, *count, *compensation);
+            (*count, *compensation) = add_compensated(cell.compensation, *count, *compensation);
         }
     }
 }

@@ -49,8 +49,13 @@ impl HistogramSum {
         lost.counter_reset_hint = sum.counter_reset_hint;
         let same_layout = sum.has_same_layout(other) && lost.positive.len() == sum.positive.len();
         if !sum.has_custom_buckets() {
-            let their_zero = if same_layout { other.zero_count } else { reconcile_zero_buckets(sum, lost, other) };
-            (sum.zero_count, lost.zero_count) = add_compensated(their_zero, sum.zero_count, lost.zero_count);
+            let theirs = match same_layout {
+                true => Cell { index: 0, count: other.zero_count, compensation: 0.0 },
+                false => reconcile_zero_buckets(sum, lost, other),
+            };
+            let mut zero = Cell { index: 0, count: sum.zero_count, compensation: lost.zero_count };
+            add_cell(&mut zero, theirs);
+            (sum.zero_count, lost.zero_count) = (zero.count, zero.compensation);
         }
         (sum.count, lost.count) = add_compensated(other.count, sum.count, lost.count);
         (sum.sum, lost.sum) = add_compensated(other.sum, sum.sum, lost.sum);
@@ -200,7 +205,7 @@ fn set_both(sum: &mut Histogram, lost: &mut Histogram, side: Side, cells: &[Cell
 }
 
 /// Like [`Histogram::reconcile_zero_buckets`], moving the compensation of swallowed buckets along.
-fn reconcile_zero_buckets(sum: &mut Histogram, lost: &mut Histogram, other: &Histogram) -> f64 {
+fn reconcile_zero_buckets(sum: &mut Histogram, lost: &mut Histogram, other: &Histogram) -> Cell {
     let before = sum.zero_threshold;
     let swallowed_from = sum.clone();
     let zero = (sum.zero_count, lost.zero_count);

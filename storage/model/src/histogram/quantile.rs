@@ -74,8 +74,8 @@ impl Histogram {
                 false => certain(bucket.upper),
             };
         }
-        let above: f64 = rest.map(|bucket| bucket.count).sum();
-        let note = (has_nan && seen + above < self.count).then_some(QuantileNote::NanSkew);
+        let in_buckets = rest.fold(seen, |sum, bucket| sum + bucket.count);
+        let note = (has_nan && in_buckets < self.count).then_some(QuantileNote::NanSkew);
         let rank_in_bucket = if from_below { rank - (seen - bucket.count) } else { seen - rank };
         QuantileOutcome { value: self.inside(&bucket, rank_in_bucket / bucket.count), note }
     }

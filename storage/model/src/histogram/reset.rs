@@ -39,7 +39,7 @@ impl Histogram {
             return true;
         }
         let (previous_zero, threshold) = previous.zero_count_at(self.zero_threshold);
-        if threshold != self.zero_threshold || self.zero_count < previous_zero {
+        if threshold != self.zero_threshold || self.zero_count < previous_zero.count {
             return true;
         }
         [Side::Positive, Side::Negative].into_iter().any(|side| {
