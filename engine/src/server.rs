@@ -81,7 +81,7 @@ async fn serve(flags: Flags, queries: tokio::runtime::Handle) -> Result<(), Serv
         .map_err(|error| ServerError::Flags(format!("invalid CORS origin: {error}")))?;
     // A file that cannot be used must be known before any port is taken.
     let file = config_file(&flags);
-    let loaded = file.map(|file| load(file)).transpose()?;
+    let loaded = file.map(load).transpose()?;
 
     let mut listeners = Vec::new();
     for address in flags.list("web.listen-address") {
@@ -151,7 +151,7 @@ async fn live(
         }
     };
     let scrapes = start_scrapes(app, &store).await?;
-    let sql = Arc::new(start_sql(app, &store, &scrapes)?);
+    let sql = Arc::new(start_sql(app, &store)?);
     let sql_server = listen_for_sql(app, &sql, serving_stopped).await?;
     app.become_ready(Parts {
         store: store.clone(),
@@ -356,14 +356,15 @@ async fn start_scrapes(app: &App, store: &Arc<Store>) -> Result<Arc<ScrapeManage
     Ok(scrapes)
 }
 
-fn start_sql(app: &App, store: &Arc<Store>, scrapes: &Arc<ScrapeManager>) -> Result<SqlService, ServerError> {
+fn start_sql(app: &App, store: &Arc<Store>) -> Result<SqlService, ServerError> {
     let options = SqlOptions {
         memory_bytes: usize::try_from(app.flags.bytes("sql.max-memory")).unwrap_or(usize::MAX),
         timeout: app.flags.duration("query.timeout"),
+        max_concurrent: app.flags.count("query.max-concurrency").max(1),
         promoted_labels: store.options().promoted_labels.clone(),
         ..SqlOptions::default()
     };
-    let provider = Arc::new(StoreProvider::new(store.clone(), scrapes.clone()));
+    let provider = Arc::new(StoreProvider::new(store.clone()));
     SqlService::new(provider, options).map_err(|error| ServerError::Start(error.to_string()))
 }
 
@@ -376,22 +377,9 @@ async fn listen_for_sql(
     if address.is_empty() {
         return Ok(None);
     }
-    let listener = match listen(address).await {
-        Ok(listener) => listener,
-        // The default port may be another server's: whoever did not ask for SQL gets the rest of this one.
-        Err(error) if !app.flags.given("sql.listen-address") => {
-            tracing::error!(%error, "SQL over the PostgreSQL protocol is off; name another --sql.listen-address");
-            return Ok(None);
-        }
-        Err(error) => return Err(error),
-    };
-    if let Ok(address) = listener.local_addr() {
-        tracing::info!(address = %address, component = "sql", "Listening on");
-    }
-    let (sql, stopped) = (sql.clone(), stopped.clone());
-    Ok(Some(tokio::spawn(async move {
-        pilaster_sql::pg::serve(sql, listener, until_stopped(stopped)).await;
-    })))
+    let _ = (sql, stopped);
+    tracing::warn!(address, "SQL over the PostgreSQL protocol is not built yet; use POST /api/v1/sql");
+    Ok(None)
 }
 
 async fn until_stopped(mut stopped: watch::Receiver<bool>) {

@@ -1,11 +1,10 @@
-//! What SQL reads from: the store, the clock, metadata, and tables of blocks and targets.
+//! What SQL reads from: the store, the clock, and what is known about metrics.
 
 use std::sync::Arc;
 
-use pilaster_ingest::scrape::ScrapeManager;
 use pilaster_model::{Matcher, TimeRange};
 use pilaster_promql::source::Source;
-use pilaster_sql::SourceProvider;
+use pilaster_sql::{MetricMetadata, SourceProvider};
 use pilaster_storage::Store;
 
 use crate::app::now_ms;
@@ -14,12 +13,11 @@ use crate::source::StoreSource;
 /// The store as SQL sees it.
 pub struct StoreProvider {
     store: Arc<Store>,
-    scrapes: Arc<ScrapeManager>,
 }
 
 impl StoreProvider {
-    pub fn new(store: Arc<Store>, scrapes: Arc<ScrapeManager>) -> StoreProvider {
-        StoreProvider { store, scrapes }
+    pub fn new(store: Arc<Store>) -> StoreProvider {
+        StoreProvider { store }
     }
 }
 
@@ -36,5 +34,11 @@ impl SourceProvider for StoreProvider {
         let plan = self.store.snapshot().plan(matchers, range).ok()?;
         let head = if plan.reads_head { " and the head" } else { "" };
         Some(format!("blocks read {} of {}{head}, series {}", plan.blocks_read, plan.blocks_total, plan.series))
+    }
+
+    /// The scraper and remote write both tell the store.
+    fn metadata(&self) -> Vec<MetricMetadata> {
+        let known = self.store.metadata().into_iter();
+        known.map(|one| MetricMetadata { metric: one.metric, kind: one.kind, help: one.help, unit: one.unit }).collect()
     }
 }

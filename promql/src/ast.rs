@@ -68,6 +68,11 @@ impl Expr {
         }
     }
 
+    /// Levels of the tree; 1 for an expression without any inside.
+    pub fn depth(&self) -> usize {
+        1 + self.children().into_iter().map(Expr::depth).max().unwrap_or(0)
+    }
+
     /// The expressions directly inside this one, in the order in which Prometheus visits them.
     pub fn children(&self) -> Vec<&Expr> {
         match &self.kind {
@@ -195,6 +200,8 @@ pub enum DurationExprKind {
     Step,
     /// `range()`
     Range,
+    /// A sign before a call, as in `offset +step()`; elsewhere a plus is dropped.
+    Plus(Box<DurationExpr>),
     Negate(Box<DurationExpr>),
     Paren(Box<DurationExpr>),
     /// `+ - * / % ^`

@@ -128,6 +128,7 @@ fn duration_json(expr: &DurationExpr, wrapped: bool) -> Value {
         }
         DurationExprKind::Step => node("step", Value::Null, Value::Null),
         DurationExprKind::Range => node("range", Value::Null, Value::Null),
+        DurationExprKind::Plus(operand) => node("+", Value::Null, inner(operand)),
         DurationExprKind::Negate(operand) => node("-", Value::Null, inner(operand)),
         DurationExprKind::Paren(operand) => duration_json(operand, true),
         DurationExprKind::Binary { op, left, right } => node(op.symbol(), inner(left), inner(right)),

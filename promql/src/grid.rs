@@ -58,6 +58,9 @@ impl Steps {
     }
 }
 
+/// A timestamp and a float.
+const SAMPLE_BYTES: usize = 16;
+
 /// A native histogram and the step it stands at.
 pub type HistogramCell = (u32, Arc<Histogram>);
 
@@ -191,13 +194,14 @@ impl GridBatch {
         GridBatch { histograms, ..self }
     }
 
-    /// Float and histogram samples in all rows.
+    /// Samples in all rows, as limits count them: a histogram counts for as many floats as fit into its memory.
     pub fn sample_count(&self) -> usize {
         let floats = match &self.valid {
             Some(valid) => valid.iter().filter(|valid| **valid).count(),
             None => self.values.len(),
         };
-        floats + self.histograms.iter().flatten().map(Vec::len).sum::<usize>()
+        let histograms = self.histograms.iter().flatten().flatten();
+        floats + histograms.map(|(_, histogram)| histogram.memory_bytes().div_ceil(SAMPLE_BYTES)).sum::<usize>()
     }
 
     /// Packs into Arrow; `schema` is [`schema`] of this width.
@@ -444,7 +448,8 @@ mod tests {
         builder.push(10);
         builder.drop_empty();
         let batch = builder.finish();
-        assert_eq!((batch.row_count(), batch.sample_count()), (2, 3));
+        assert_eq!(batch.row_count(), 2);
+        assert_eq!(batch.sample_count(), 2 + histogram.memory_bytes().div_ceil(SAMPLE_BYTES));
 
         let packed = batch.to_record_batch(&schema(3)).expect("columns fit the schema");
         let unpacked = GridBatch::from_record_batch(&packed.slice(1, 1)).expect("schema is a grid's");

@@ -8,7 +8,7 @@ use pilaster_model::histogram::format_decimal;
 use pilaster_model::{METRIC_NAME, MatchOp, Matcher};
 
 use crate::ast::{
-    Aggregate, At, Binary, Cardinality, Duration, DurationExpr, DurationExprKind, Expr, ExprKind, Modifiers,
+    Aggregate, At, Binary, BinaryOp, Cardinality, Duration, DurationExpr, DurationExprKind, Expr, ExprKind, Modifiers,
     SelectorExtension, VectorMatching, VectorSelector,
 };
 use crate::parser::literal::format_duration_ms;
@@ -107,13 +107,22 @@ impl Display for DurationExpr {
             DurationExprKind::Literal(seconds) => write_duration_literal(f, *seconds),
             DurationExprKind::Step => f.write_str("step()"),
             DurationExprKind::Range => f.write_str("range()"),
+            DurationExprKind::Plus(inner) => write!(f, "{inner}"),
             DurationExprKind::Negate(inner) => write!(f, "-{inner}"),
             DurationExprKind::Paren(inner) => write!(f, "({inner})"),
+            // The parser forgets parentheses around a literal, but a sign binds less tightly than a power.
+            DurationExprKind::Binary { op: BinaryOp::Pow, left, right } if is_negative_literal(left) => {
+                write!(f, "({left}) ^ {right}")
+            }
             DurationExprKind::Binary { op, left, right } => write!(f, "{left} {} {right}", op.symbol()),
             DurationExprKind::Min(a, b) => write!(f, "min_of({a}, {b})"),
             DurationExprKind::Max(a, b) => write!(f, "max_of({a}, {b})"),
         }
     }
+}
+
+fn is_negative_literal(expr: &DurationExpr) -> bool {
+    matches!(expr.kind, DurationExprKind::Number(value) | DurationExprKind::Literal(value) if value.is_sign_negative())
 }
 
 impl Display for At {

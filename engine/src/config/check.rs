@@ -63,7 +63,7 @@ fn walk(shape: &'static Shape, node: &Node, problems: &mut Vec<String>) -> Resul
         },
         Shape::Int(go) => match scalar {
             Some(Scalar::Int(number)) if number >= 0 || !go.starts_with('u') => {}
-            Some(Scalar::Float(number)) if number.fract() == 0.0 && number >= 0.0 && number < 9e18 => {}
+            Some(Scalar::Float(number)) if number.fract() == 0.0 && (0.0..9e18).contains(&number) => {}
             _ => mismatch(node, go, problems),
         },
         Shape::Float => match scalar {

@@ -83,7 +83,7 @@ impl Config {
         Ok(Config {
             retention_ms: duration(tsdb.and_then(|tsdb| given(tsdb, "retention")), "time"),
             out_of_order_ms: duration(tsdb, "out_of_order_time_window").unwrap_or(0),
-            notices: notices(&root, &scrape_configs),
+            notices: notices(&root),
             global,
             scrape_configs,
             root,
@@ -274,7 +274,7 @@ fn one_authentication(node: &Node) -> Result<(), String> {
 }
 
 /// What the file asks for and nothing here does yet.
-fn notices(root: &Node, jobs: &[ScrapeConfig]) -> Vec<String> {
+fn notices(root: &Node) -> Vec<String> {
     let mut notices = Vec::new();
     for (key, what) in [
         ("rule_files", "recording and alerting rules are not built yet: no rule of these files is evaluated"),
@@ -295,7 +295,6 @@ fn notices(root: &Node, jobs: &[ScrapeConfig]) -> Vec<String> {
             notices.push(format!("storage.tsdb.retention.{key}: not built yet: only retention by time works"));
         }
     }
-    notices.extend(jobs.iter().flat_map(ScrapeConfig::notices));
     notices
 }
 

@@ -42,8 +42,7 @@ pub struct Flags {
 /// # Errors
 /// Unknown flags, missing or surplus words, repeated flags, and values of the wrong form.
 pub fn parse(words: &[String]) -> Result<Command, FlagError> {
-    let mut flags =
-        Flags { values: FLAGS.iter().map(|flag| default_values(flag)).collect(), given: vec![false; FLAGS.len()] };
+    let mut flags = Flags { values: FLAGS.iter().map(default_values).collect(), given: vec![false; FLAGS.len()] };
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let Some(long) = word.strip_prefix("--") else {

@@ -116,7 +116,8 @@ export class Graph {
     for (let seconds = Math.ceil((this.start - offset) / stride) * stride + offset; seconds <= this.end; seconds += stride) {
       const at = Math.round(x(seconds)) + 0.5;
       pen.beginPath(); pen.moveTo(at, PAD.top); pen.lineTo(at, bottom); pen.stroke();
-      pen.fillText(this.tick(seconds, stride), at, bottom + 7);
+      const text = this.tick(seconds, stride);
+      pen.fillText(text, Math.min(at, width - pen.measureText(text).width / 2), bottom + 7);
     }
 
     pen.save();

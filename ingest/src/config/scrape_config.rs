@@ -232,18 +232,6 @@ impl ScrapeConfig {
         Ok(())
     }
 
-    /// One sentence for each thing that the job asks for and that this server does not do yet.
-    pub fn notices(&self) -> Vec<String> {
-        let job = &self.job_name;
-        let mut notices = Vec::new();
-        if !self.scrape_failure_log_file.is_empty() {
-            notices.push(format!(
-                "job {job:?}: scrape_failure_log_file is not built yet: failures are in the server's log and in the targets API"
-            ));
-        }
-        notices
-    }
-
     /// The configured protocols, best first; set by [`ScrapeConfig::validate`].
     pub fn protocols(&self) -> &[ScrapeProtocol] {
         &self.protocols

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::http_client::push_list;
 use super::yaml::{Fields, FromYaml, Node};
-use super::{Error, HttpClientConfig, PromDuration, join_directory};
+use super::{ConsulSdConfig, DnsSdConfig, Error, HttpClientConfig, PromDuration, join_directory};
 
 /// One source of targets of a job.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,6 +14,8 @@ pub enum ServiceDiscovery {
     Static(Vec<TargetGroup>),
     File(FileSdConfig),
     Http(Box<HttpSdConfig>),
+    Dns(DnsSdConfig),
+    Consul(Box<ConsulSdConfig>),
     /// A mechanism that Prometheus has and this server has not; refused by [`super::ScrapeConfig::validate`].
     NotBuilt {
         section: &'static str,
@@ -48,12 +50,10 @@ pub struct HttpSdConfig {
 }
 
 /// Sections of Prometheus that are recognised and refused, with the Go type of their entries.
-const NOT_BUILT: [(&str, &str); 34] = [
+const NOT_BUILT: [(&str, &str); 32] = [
     ("aws_sd_configs", "aws"),
     ("azure_sd_configs", "azure"),
-    ("consul_sd_configs", "consul"),
     ("digitalocean_sd_configs", "digitalocean"),
-    ("dns_sd_configs", "dns"),
     ("docker_sd_configs", "moby.Docker"),
     ("dockerswarm_sd_configs", "moby.DockerSwarm"),
     ("ec2_sd_configs", "aws.EC2"),
@@ -104,6 +104,14 @@ impl ServiceDiscovery {
                 found.push(ServiceDiscovery::NotBuilt { section, line });
             }
         }
+        let agents: Vec<Option<ConsulSdConfig>> =
+            fields.take_list("consul_sd_configs", "[]*consul.SDConfig")?.unwrap_or_default();
+        no_null("consul_sd_configs", &agents)?;
+        found.extend(agents.into_iter().flatten().map(|config| ServiceDiscovery::Consul(Box::new(config))));
+        let names: Vec<Option<DnsSdConfig>> =
+            fields.take_list("dns_sd_configs", "[]*dns.SDConfig")?.unwrap_or_default();
+        no_null("dns_sd_configs", &names)?;
+        found.extend(names.into_iter().flatten().map(ServiceDiscovery::Dns));
         let files: Vec<Option<FileSdConfig>> =
             fields.take_list("file_sd_configs", "[]*file.SDConfig")?.unwrap_or_default();
         no_null("file_sd_configs", &files)?;
@@ -127,7 +135,8 @@ impl ServiceDiscovery {
     /// Makes relative paths relative to `directory`.
     pub fn set_directory(&mut self, directory: &Path) {
         match self {
-            ServiceDiscovery::Static(_) | ServiceDiscovery::NotBuilt { .. } => {}
+            ServiceDiscovery::Static(_) | ServiceDiscovery::Dns(_) | ServiceDiscovery::NotBuilt { .. } => {}
+            ServiceDiscovery::Consul(config) => config.http.set_directory(directory),
             ServiceDiscovery::File(config) => config.set_directory(directory),
             ServiceDiscovery::Http(config) => config.http.set_directory(directory),
         }
@@ -135,6 +144,16 @@ impl ServiceDiscovery {
 
     /// The sections as the configuration page shows them.
     pub(super) fn push_yaml(all: &[ServiceDiscovery], pairs: &mut Vec<(String, Node)>) {
+        let agents = all.iter().filter_map(|discovery| match discovery {
+            ServiceDiscovery::Consul(config) => Some(config.to_yaml()),
+            _ => None,
+        });
+        push_list(pairs, "consul_sd_configs", agents);
+        let names = all.iter().filter_map(|discovery| match discovery {
+            ServiceDiscovery::Dns(config) => Some(config.to_yaml()),
+            _ => None,
+        });
+        push_list(pairs, "dns_sd_configs", names);
         let files = all.iter().filter_map(|discovery| match discovery {
             ServiceDiscovery::File(config) => Some(config.to_yaml()),
             _ => None,

@@ -151,6 +151,23 @@ scrape_configs:
     regex: go_.*
     replacement: $1
     action: drop
+  consul_sd_configs:
+  - server: c:8500
+    token: <secret>
+    tag_separator: ','
+    scheme: http
+    allow_stale: true
+    refresh_interval: 30s
+    services:
+    - web
+    follow_redirects: true
+    enable_http2: true
+  dns_sd_configs:
+  - names:
+    - _x._tcp.example.org
+    refresh_interval: 30s
+    type: SRV
+    port: 0
   file_sd_configs:
   - files:
     - a.json
@@ -316,7 +333,18 @@ fn refusals_of_one_job() {
             "kubernetes_sd_configs: [{role: pod}]",
             "kubernetes_sd_configs (line 3, job \"a\") is not built yet in Pilaster",
         ),
-        ("consul_sd_configs: [{server: x}]", "consul_sd_configs (line 3, job \"a\") is not built yet in Pilaster"),
+        ("ec2_sd_configs: [{region: x}]", "ec2_sd_configs (line 3, job \"a\") is not built yet in Pilaster"),
+        ("dns_sd_configs: [{}]", "DNS-SD config must contain at least one SRV record name"),
+        ("dns_sd_configs: [{names: [a], type: X}]", "invalid DNS-SD records type X"),
+        (
+            "dns_sd_configs: [{names: [a], type: A}]",
+            "a port is required in DNS-SD configs for all record types except SRV",
+        ),
+        ("consul_sd_configs: [{server: ''}]", "consul SD configuration requires a server address"),
+        (
+            "consul_sd_configs: [{token: x, authorization: {credentials: y}}]",
+            "at most one of consul SD token, authorization, or oauth2 can be configured",
+        ),
         ("oauth2: {client_id: x}", "oauth2 is not built yet in Pilaster"),
     ] {
         assert_eq!(refusal(&format!("scrape_configs:\n- job_name: a\n  {line}\n")), message, "{line}");

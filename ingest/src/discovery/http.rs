@@ -44,30 +44,10 @@ impl HttpSource {
 
     async fn fetch(&self) -> Result<Vec<TargetGroup>, HttpError> {
         let url = &self.config.url;
-        let parsed = reqwest::Url::parse(url).map_err(|error| HttpError(format!("parse {url:?}: {error}")))?;
         let seconds = self.config.refresh_interval.ms() as f64 / 1000.0;
-        let request = self
-            .client
-            .request(reqwest::Method::GET, parsed.clone())?
-            .header(USER_AGENT, crate::USER_AGENT)
-            .header(ACCEPT, "application/json")
-            .header("X-Prometheus-Refresh-Interval-Seconds", seconds.to_string());
-        let mut response = request.send().await.map_err(|error| describe("Get", url, &parsed, &error))?;
-        if response.status() != reqwest::StatusCode::OK {
-            return Err(HttpError(format!("server returned HTTP status {}", response.status())));
-        }
-        let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-        let media_type = content_type.split(';').next().unwrap_or_default().trim();
-        if !media_type.eq_ignore_ascii_case("application/json") {
-            return Err(HttpError(format!("unsupported content type {content_type:?}")));
-        }
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| describe("Get", url, &parsed, &error))? {
-            body.extend_from_slice(&chunk);
-            if body.len() > MOST_BYTES {
-                return Err(HttpError(format!("answer is longer than {MOST_BYTES} bytes")));
-            }
-        }
+        let seconds = seconds.to_string();
+        let headers = [("X-Prometheus-Refresh-Interval-Seconds", seconds.as_str())];
+        let body = get_json(&self.client, url, &headers).await?;
         let mut groups = parse_groups(&String::from_utf8_lossy(&body), true).map_err(|error| HttpError(error.0))?;
         for (index, group) in groups.iter_mut().enumerate() {
             group.source = format!("{url}:{index}");
@@ -75,4 +55,33 @@ impl HttpSource {
         }
         Ok(groups)
     }
+}
+
+/// The body of an answer that must be 200 and JSON.
+pub(super) async fn get_json(client: &HttpClient, url: &str, headers: &[(&str, &str)]) -> Result<Vec<u8>, HttpError> {
+    let parsed = reqwest::Url::parse(url).map_err(|error| HttpError(format!("parse {url:?}: {error}")))?;
+    let mut request = client
+        .request(reqwest::Method::GET, parsed.clone())?
+        .header(USER_AGENT, crate::USER_AGENT)
+        .header(ACCEPT, "application/json");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let mut response = request.send().await.map_err(|error| describe("Get", url, &parsed, &error))?;
+    if response.status() != reqwest::StatusCode::OK {
+        return Err(HttpError(format!("server returned HTTP status {}", response.status())));
+    }
+    let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("application/json") {
+        return Err(HttpError(format!("unsupported content type {content_type:?}")));
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| describe("Get", url, &parsed, &error))? {
+        body.extend_from_slice(&chunk);
+        if body.len() > MOST_BYTES {
+            return Err(HttpError(format!("answer is longer than {MOST_BYTES} bytes")));
+        }
+    }
+    Ok(body)
 }

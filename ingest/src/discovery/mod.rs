@@ -1,8 +1,10 @@
-//! Finds targets: the lists of the configuration, files that name them, HTTP endpoints that do.
+//! Finds targets: the lists of the configuration, files that name them, HTTP endpoints, DNS and Consul.
 //!
 //! [`Discovery`] runs the sources of one job and always holds the groups they found last. A source that fails keeps
 //! what it found before: targets disappear when a source says so, not when it is out of order.
 
+mod consul;
+mod dns;
 mod file;
 mod http;
 
@@ -61,6 +63,13 @@ impl Discovery {
                 }
                 ServiceDiscovery::Http(config) => {
                     let source = http::HttpSource::new(config)?;
+                    tasks.spawn(source.run(found));
+                }
+                ServiceDiscovery::Dns(config) => {
+                    tasks.spawn(dns::run(config.clone(), dns::Resolver::default(), found));
+                }
+                ServiceDiscovery::Consul(config) => {
+                    let source = consul::ConsulSource::new(config)?;
                     tasks.spawn(source.run(found));
                 }
                 // Refused when the configuration was checked.

@@ -105,3 +105,52 @@ async fn endpoints_are_asked_again_and_failures_change_nothing() {
     assert_eq!(answers.lock().unwrap().len(), 1);
     server.abort();
 }
+
+#[tokio::test]
+async fn consul_services() {
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let requests = seen.clone();
+    let app = axum::Router::new().fallback(move |request: axum::extract::Request| async move {
+        let token = request.headers().get("x-consul-token").map(|value| value.to_str().unwrap().to_owned());
+        requests.lock().unwrap().push((request.uri().to_string(), token));
+        let body = match request.uri().path() {
+            "/v1/agent/self" => r#"{"Config": {"Datacenter": "dc1"}}"#,
+            "/v1/catalog/services" => r#"{"web": ["prod", "x"], "db": ["test"], "consul": []}"#,
+            "/v1/health/service/web" => {
+                r#"[{"Node": {"Node": "n1", "Address": "10.0.0.1", "Meta": {"a-b": "c"}, "TaggedAddresses": {"lan": "10.0.0.1"}},
+                     "Service": {"ID": "web-1", "Service": "web", "Tags": ["prod", "x"], "Address": "", "Port": 80, "Meta": {"v": "2"}},
+                     "Checks": [{"CheckID": "serfHealth", "Status": "passing"}, {"CheckID": "c", "Status": "warning"}]},
+                    {"Node": {"Node": "n2", "Address": "10.0.0.2"}, "Service": {"ID": "web-2", "Tags": null, "Address": "fd00::1", "Port": 81}}]"#
+            }
+            _ => "no",
+        };
+        let status = if body == "no" { 404 } else { 200 };
+        (axum::http::StatusCode::from_u16(status).unwrap(), [("content-type", "application/json")], body)
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    let discovery =
+        start(&format!("consul_sd_configs: [{{server: '{address}', token: t, tags: [prod], refresh_interval: 50ms}}]"));
+    wait_for(&discovery, &["10.0.0.1:80|", "[fd00::1]:81|"]).await;
+    let groups = discovery.groups().unwrap();
+    for (name, value) in [
+        ("service", "web"),
+        ("dc", "dc1"),
+        ("node", "n1"),
+        ("address", "10.0.0.1"),
+        ("tags", ",prod,x,"),
+        ("service_id", "web-1"),
+        ("service_port", "80"),
+        ("health", "warning"),
+        ("metadata_a_b", "c"),
+        ("service_metadata_v", "2"),
+        ("tagged_address_lan", "10.0.0.1"),
+    ] {
+        assert_eq!(groups[0].labels[&format!("__meta_consul_{name}")], value, "{name}");
+    }
+    let seen = seen.lock().unwrap();
+    assert!(seen.contains(&("/v1/health/service/web?tag=prod&stale".to_owned(), Some("t".to_owned()))), "{seen:?}");
+    assert!(!seen.iter().any(|(uri, _)| uri.contains("service/db")));
+    server.abort();
+}

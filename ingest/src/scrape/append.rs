@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::ScrapeOptions;
 use super::cache::{EntryKind, SeriesCache, StartGroup};
+use super::failures::FailureLog;
 use super::fetch::{FetchError, Fetched, decompress};
 use super::read::Reading;
 use super::report::Report;
@@ -27,6 +28,7 @@ pub(super) struct Job {
     pub store: Arc<Store>,
     pub counters: Arc<ScrapeCounters>,
     pub options: Arc<ScrapeOptions>,
+    pub failures: Option<Arc<FailureLog>>,
 }
 
 impl Job {
@@ -140,6 +142,9 @@ impl Taker {
         report.push(counts.series_added as f64);
         if extra {
             report.extend([target.timeout().as_secs_f64(), job.config.limits.samples as f64, counts.body_bytes as f64]);
+        }
+        if let (Some(error), Some(log)) = (&error, &job.failures) {
+            log.write(scrape_ms, &job.config.job_name, target.url(), error);
         }
         target.report(scrape_ms, duration, error.as_deref());
         self.commit(job, target, &stale, &report, scrape_ms);

@@ -28,6 +28,8 @@ pub(super) struct Complete {
 pub(super) struct Collected {
     /// It is a part of a histogram.
     pub taken: bool,
+    /// It is the `_created` line of a histogram, which Prometheus stores as a series only where it does not convert.
+    pub created: bool,
     /// The histogram that ended before it.
     pub complete: Option<Complete>,
 }
@@ -55,6 +57,7 @@ impl Collector {
             ("_bucket", Some(bound)) => Part::Bucket(bound),
             ("_count", _) => Part::Count,
             ("_sum", _) => Part::Sum,
+            ("_created", _) => return Collected { created: true, ..self.complete() },
             _ => return self.complete(),
         };
         labels.sort();
@@ -79,12 +82,12 @@ impl Collector {
                 Ok(())
             }
         };
-        Collected { taken: true, complete }
+        Collected { taken: true, created: false, complete }
     }
 
     /// Ends the histogram that is being collected.
     pub fn complete(&mut self) -> Collected {
-        Collected { taken: false, complete: self.current.take() }
+        Collected { taken: false, created: false, complete: self.current.take() }
     }
 }
 

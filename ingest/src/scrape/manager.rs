@@ -66,6 +66,7 @@ impl ScrapeManager {
             clock,
             options: Arc::new(options),
             counters: Arc::new(ScrapeCounters::default()),
+            failures: Arc::default(),
             shutdown: receiver,
         };
         ScrapeManager { shared, shutdown, jobs: tokio::sync::Mutex::default(), pools: Mutex::default() }
@@ -94,7 +95,7 @@ impl ScrapeManager {
                         Some(old) => old.discovery.clone(),
                         None => Arc::new(Discovery::start(&config.discoveries).map_err(failed)?),
                     };
-                    changes.push((Prepared::new(config).map_err(failed)?, discovery));
+                    changes.push((Prepared::new(config, &self.shared).map_err(failed)?, discovery));
                 }
             }
         }

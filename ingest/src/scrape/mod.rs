@@ -15,6 +15,7 @@
 mod append;
 mod cache;
 mod classic;
+mod failures;
 mod fetch;
 mod labels;
 mod manager;

@@ -10,6 +10,7 @@ use pilaster_storage::Store;
 use tokio::sync::{oneshot, watch};
 
 use super::append::{Job, Taker};
+use super::failures::{FailureLog, FailureLogs};
 use super::run::{Control, ScrapeLoop};
 use super::stats::{ScrapeCounters, add};
 use super::target::{Candidate, Target, candidate};
@@ -24,6 +25,7 @@ pub(super) struct Shared {
     pub clock: Clock,
     pub options: Arc<ScrapeOptions>,
     pub counters: Arc<ScrapeCounters>,
+    pub failures: Arc<FailureLogs>,
     pub shutdown: watch::Receiver<bool>,
 }
 
@@ -68,18 +70,20 @@ impl Running {
 pub(super) struct Prepared {
     pub config: Arc<ScrapeConfig>,
     client: Arc<HttpClient>,
+    failures: Option<Arc<FailureLog>>,
 }
 
 impl Prepared {
-    pub fn new(config: ScrapeConfig) -> Result<Prepared, HttpError> {
+    pub fn new(config: ScrapeConfig, shared: &Shared) -> Result<Prepared, HttpError> {
         let client = HttpClient::new(&config.http)?;
-        Ok(Prepared { config: Arc::new(config), client: Arc::new(client) })
+        let failures = shared.failures.open(&config.scrape_failure_log_file)?;
+        Ok(Prepared { config: Arc::new(config), client: Arc::new(client), failures })
     }
 }
 
 impl Pool {
     pub fn new(shared: Shared, prepared: Prepared) -> Pool {
-        let job = Arc::new(shared.job(prepared.config));
+        let job = Arc::new(shared.job(prepared.config, prepared.failures));
         let state = State { job, client: prepared.client, loops: HashMap::new(), groups: Vec::new() };
         shared.counters.pools_created.fetch_add(1, Ordering::Relaxed);
         Pool { shared, state: tokio::sync::Mutex::new(state), view: RwLock::default() }
@@ -91,7 +95,7 @@ impl Pool {
         let mut state = self.state.lock().await;
         self.shared.counters.pool_reloads.fetch_add(1, Ordering::Relaxed);
         let reuse = makes_same_series(&state.job.config, &prepared.config);
-        state.job = Arc::new(self.shared.job(prepared.config));
+        state.job = Arc::new(self.shared.job(prepared.config, prepared.failures));
         state.client = prepared.client;
         let old: Vec<(u64, Running)> = state.loops.drain().collect();
         let stopping = old.into_iter().map(|(hash, running)| async move {
@@ -196,8 +200,14 @@ impl Pool {
 }
 
 impl Shared {
-    fn job(&self, config: Arc<ScrapeConfig>) -> Job {
-        Job { config, store: self.store.clone(), counters: self.counters.clone(), options: self.options.clone() }
+    fn job(&self, config: Arc<ScrapeConfig>, failures: Option<Arc<FailureLog>>) -> Job {
+        Job {
+            config,
+            store: self.store.clone(),
+            counters: self.counters.clone(),
+            options: self.options.clone(),
+            failures,
+        }
     }
 }
 

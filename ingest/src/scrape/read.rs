@@ -131,7 +131,7 @@ impl<'r> Reading<'r> {
                 if let Some(complete) = collected.complete {
                     self.converted(complete.key.as_bytes(), complete.timestamp_ms, &complete.labels, complete.buckets)?;
                 }
-                if collected.taken && !keep_classic {
+                if collected.created || (collected.taken && !keep_classic) {
                     continue;
                 }
             }

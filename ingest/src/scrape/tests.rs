@@ -78,6 +78,7 @@ impl Bench {
             store,
             counters: Arc::new(ScrapeCounters::default()),
             options: Arc::new(options),
+            failures: None,
         };
         Bench { _folder: folder, job, target, taker: Taker::default() }
     }

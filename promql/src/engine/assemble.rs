@@ -75,6 +75,7 @@ impl Execution {
                 continue;
             }
             self.preparer.largest_leaf.store(0, Ordering::Relaxed);
+            self.preparer.selections.lock().clear();
             let node = self.preparer.vector(expr, evaluation).await?;
             if count > SMALLEST_TILE && self.preparer.largest_leaf.load(Ordering::Relaxed) > TILE_CELLS {
                 tile = (count / 2).max(SMALLEST_TILE);

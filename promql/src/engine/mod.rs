@@ -4,6 +4,7 @@
 //! end; so a row is never longer than a tile, and what a plan holds does not grow with the range.
 
 mod assemble;
+mod deep;
 mod output;
 mod samples;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::physical_plan::displayable;
 use datafusion::prelude::SessionConfig;
+use parking_lot::Mutex;
 
 use crate::ast::{Expr, ExprKind, ValueType};
 use crate::error::QueryError;
@@ -140,6 +142,13 @@ impl Engine {
         let execution = self.begin(source, query, range, limits)?;
         let _guard = CancelOnDrop(Arc::clone(&execution.preparer.query));
         let evaluation = Evaluation::new(Steps::instant(at_ms), false);
+        if deep::is_deep(&execution.expr) {
+            let work = async move {
+                let value = execution.instant_value(at_ms, evaluation).await?;
+                Ok(execution.finish(value))
+            };
+            return deep::on_own_stack(work).await?;
+        }
         let value = execution.instant_value(at_ms, evaluation).await?;
         Ok(execution.finish(value))
     }
@@ -176,7 +185,15 @@ impl Engine {
         let execution = self.begin(source, query, range, limits)?;
         let _guard = CancelOnDrop(Arc::clone(&execution.preparer.query));
         check_range_type(&execution.expr)?;
-        let value = execution.range_value(Steps::range(start_ms, end_ms, step_ms), self.options.tile).await?;
+        let (steps, tile) = (Steps::range(start_ms, end_ms, step_ms), self.options.tile);
+        if deep::is_deep(&execution.expr) {
+            let work = async move {
+                let value = execution.range_value(steps, tile).await?;
+                Ok(execution.finish(value))
+            };
+            return deep::on_own_stack(work).await?;
+        }
+        let value = execution.range_value(steps, tile).await?;
         Ok(execution.finish(value))
     }
 
@@ -199,23 +216,10 @@ impl Engine {
         let steps = if step_ms == 0 { Steps::instant(start_ms) } else { Steps::range(start_ms, end_ms, step_ms) };
         let tile = Steps { count: steps.count.min(self.options.tile.max(1)), ..steps };
         let evaluation = Evaluation::new(tile, steps.count > 1);
-        let expr = unwrap_parens(&execution.expr);
-        match expr.value_type() {
-            ValueType::Scalar => Ok("scalar, computed while planning\n".to_owned()),
-            ValueType::String => Ok("string\n".to_owned()),
-            ValueType::RangeVector => match &expr.kind {
-                ExprKind::Subquery { expr, .. } => {
-                    let node = execution.preparer.vector_or_scalar(expr, evaluation).await?;
-                    Ok(displayable(node.into_single().as_ref()).indent(false).to_string())
-                }
-                _ => Ok("samples, as stored\n".to_owned()),
-            },
-            ValueType::InstantVector => {
-                let node = execution.preparer.vector(expr, evaluation).await?;
-                let plan = execution.preparer.finish_names(node).into_single();
-                Ok(displayable(plan.as_ref()).indent(false).to_string())
-            }
+        if deep::is_deep(&execution.expr) {
+            return deep::on_own_stack(async move { execution.plan_text(evaluation).await }).await?;
         }
+        execution.plan_text(evaluation).await
     }
 
     fn begin(
@@ -242,7 +246,7 @@ impl Engine {
         };
         let context = Arc::new(self.task_context(Arc::clone(&query)));
         let largest_leaf = AtomicUsize::new(0);
-        let preparer = Preparer { source, options, range, query, context, largest_leaf };
+        let preparer = Preparer { source, options, range, query, context, selections: Mutex::default(), largest_leaf };
         Ok(Execution { expr, text: text.to_owned(), preparer, started })
     }
 
@@ -261,6 +265,26 @@ impl Engine {
 }
 
 impl Execution {
+    async fn plan_text(&self, evaluation: Evaluation) -> Result<String, QueryError> {
+        let expr = unwrap_parens(&self.expr);
+        match expr.value_type() {
+            ValueType::Scalar => Ok("scalar, computed while planning\n".to_owned()),
+            ValueType::String => Ok("string\n".to_owned()),
+            ValueType::RangeVector => match &expr.kind {
+                ExprKind::Subquery { expr, .. } => {
+                    let node = self.preparer.vector_or_scalar(expr, evaluation).await?;
+                    Ok(displayable(node.into_single().as_ref()).indent(false).to_string())
+                }
+                _ => Ok("samples, as stored\n".to_owned()),
+            },
+            ValueType::InstantVector => {
+                let node = self.preparer.vector(expr, evaluation).await?;
+                let plan = self.preparer.finish_names(node).into_single();
+                Ok(displayable(plan.as_ref()).indent(false).to_string())
+            }
+        }
+    }
+
     fn finish(self, value: QueryValue) -> Output {
         let query = &self.preparer.query;
         let stats = QueryStats {

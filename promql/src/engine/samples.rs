@@ -131,3 +131,17 @@ fn up_to_edges(points: &[(i64, f64)], start_ms: i64, end_ms: i64, smoothed: bool
     let inside = points[first..=last].iter().filter(|(t, _)| start_ms < *t && *t < end_ms).copied();
     std::iter::once((start_ms, left)).chain(inside).chain(std::iter::once((end_ms, right))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extended_windows_reach_their_edges() {
+        let points = [(0, 1.0), (10, 2.0), (20, 4.0), (30, 8.0)];
+        assert_eq!(up_to_edges(&points, 5, 25, true), [(5, 1.5), (10, 2.0), (20, 4.0), (25, 6.0)]);
+        assert_eq!(up_to_edges(&points[..3], 5, 25, false), [(5, 1.0), (10, 2.0), (20, 4.0), (25, 4.0)]);
+        assert!(up_to_edges(&points[..1], 5, 25, true).is_empty());
+        assert!(up_to_edges(&[], 5, 25, true).is_empty());
+    }
+}

@@ -272,3 +272,22 @@ async fn explain_shows_the_plan() {
     let names: Vec<&str> = text.lines().map(|line| line.trim().split(':').next().unwrap_or("")).collect();
     assert_eq!(names, ["VectorScalarExec", "AggregateExec", "SeriesMergeExec", "SelectExec"], "{text}");
 }
+
+#[test]
+fn deep_queries_fit_on_a_worker_thread() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("runtime");
+    let nestings =
+        [("sum(", ")", 1), ("abs(", ")", 1), ("-(", ")", 2), ("1 + (", ")", 2), ("max_over_time(", "[5m:1m])", 2)];
+    for (open, close, levels) in nestings {
+        let query = |depth: usize| format!("{}requests_total{}", open.repeat(depth), close.repeat(depth));
+        // As deep as the parser lets pass.
+        let deepest = query(250 / levels);
+        let query = query(18 / levels);
+        let task = runtime.spawn(async move { engine(1, 1024).instant(requests(), &deepest, 20 * MINUTE).await });
+        let output = runtime.block_on(task).expect("no panic").expect(open);
+        assert!(matches!(output.value, QueryValue::Vector(_)), "{open}");
+        // About the deepest that runs on the worker itself.
+        let task = runtime.spawn(async move { engine(1, 1024).instant(requests(), &query, 20 * MINUTE).await });
+        runtime.block_on(task).expect("no panic").expect(open);
+    }
+}

@@ -113,13 +113,21 @@ struct Buffer {
     values: Vec<f64>,
     valid: Vec<bool>,
     histograms: Vec<HistogramCell>,
+    /// Steps that hold a histogram.
+    histogram_steps: Vec<bool>,
     /// Per step the signature that produced a pair last, plus 1.
     produced: Vec<u32>,
 }
 
 impl Buffer {
     fn new(width: usize) -> Buffer {
-        Buffer { values: vec![0.0; width], valid: vec![false; width], histograms: Vec::new(), produced: vec![0; width] }
+        Buffer {
+            values: vec![0.0; width],
+            valid: vec![false; width],
+            histograms: Vec::new(),
+            histogram_steps: vec![false; width],
+            produced: vec![0; width],
+        }
     }
 }
 
@@ -250,13 +258,15 @@ impl VectorMatch {
             ));
         }
         let Some(result) = result else { return Ok(()) };
-        let taken = buffer.valid[step] || buffer.histograms.iter().any(|(taken, _)| *taken == step as u32);
-        if taken {
+        if buffer.valid[step] || buffer.histogram_steps[step] {
             return Err(QueryError::same_labelset());
         }
         match result {
             Kept::Float(value) => (buffer.values[step], buffer.valid[step]) = (value, true),
-            Kept::Histogram(histogram) => buffer.histograms.push((step as u32, histogram)),
+            Kept::Histogram(histogram) => {
+                buffer.histograms.push((step as u32, histogram));
+                buffer.histogram_steps[step] = true;
+            }
         }
         Ok(())
     }

@@ -29,7 +29,9 @@ const CHUNK: usize = 64;
 #[derive(Debug, Clone)]
 pub struct Accumulator {
     op: FloatAggregate,
-    /// Values added so far.
+    /// Steps with any value so far.
+    seen: Vec<bool>,
+    /// Values added so far; only where the result depends on it.
     counts: Vec<f64>,
     /// Running sum, extreme, or (for variances, and a mean that overflowed as a sum) mean.
     main: Vec<f64>,
@@ -47,7 +49,8 @@ impl Accumulator {
         let column = |used: bool| if used { vec![0.0; steps] } else { Vec::new() };
         let mut accumulator = Accumulator {
             op,
-            counts: column(true),
+            seen: vec![false; steps],
+            counts: column(matches!(op, Avg | Count | Stddev | Stdvar)),
             main: column(!matches!(op, Count | Group)),
             side: column(matches!(op, Sum | Avg | Stddev | Stdvar)),
             incremental: vec![false; if op == Avg { steps } else { 0 }],
@@ -60,6 +63,7 @@ impl Accumulator {
     /// Empties the group, keeping its memory.
     pub fn reset(&mut self) {
         let start = if matches!(self.op, FloatAggregate::Min | FloatAggregate::Max) { f64::NAN } else { 0.0 };
+        self.seen.fill(false);
         self.counts.fill(0.0);
         self.main.fill(start);
         self.side.fill(0.0);
@@ -69,7 +73,7 @@ impl Accumulator {
 
     /// Adds one series: a value at every step where it is valid.
     pub fn add(&mut self, values: &[f64], valid: &[bool]) {
-        debug_assert!(values.len() == self.counts.len() && valid.len() == values.len(), "one cell per step");
+        debug_assert!(values.len() == self.seen.len() && valid.len() == values.len(), "one cell per step");
         match self.op {
             FloatAggregate::Sum => self.add_to_sums(values, valid, 0),
             FloatAggregate::Avg => self.add_to_means(values, valid),
@@ -77,6 +81,9 @@ impl Accumulator {
             FloatAggregate::Min => self.keep_extremes(values, valid, |kept, value| kept > value),
             FloatAggregate::Max => self.keep_extremes(values, valid, |kept, value| kept < value),
             FloatAggregate::Stddev | FloatAggregate::Stdvar => self.add_to_variances(values, valid),
+        }
+        for (seen, &valid) in self.seen.iter_mut().zip(valid) {
+            *seen |= valid;
         }
         for (count, &valid) in self.counts.iter_mut().zip(valid) {
             *count += f64::from(u8::from(valid));
@@ -158,24 +165,23 @@ impl Accumulator {
 
     /// Like [`Accumulator::finish`], leaving the state as it is.
     pub fn write(&self, out: &mut [f64], valid: &mut [bool]) {
-        for (step, (out, valid)) in out.iter_mut().zip(valid).enumerate() {
-            let count = self.counts[step];
-            *valid = count > 0.0;
-            *out = if *valid { self.value(step, count) } else { 0.0 };
+        valid.copy_from_slice(&self.seen);
+        for (step, out) in out.iter_mut().enumerate() {
+            *out = if self.seen[step] { self.value(step) } else { 0.0 };
         }
     }
 
     #[inline(always)]
-    fn value(&self, step: usize, count: f64) -> f64 {
+    fn value(&self, step: usize) -> f64 {
         match self.op {
-            FloatAggregate::Count => count,
+            FloatAggregate::Count => self.counts[step],
             FloatAggregate::Group => 1.0,
             FloatAggregate::Min | FloatAggregate::Max => self.main[step],
             FloatAggregate::Sum => self.main[step] + self.side[step],
             FloatAggregate::Avg if self.incremental[step] => self.main[step] + self.side[step],
-            FloatAggregate::Avg => self.main[step] / count + self.side[step] / count,
-            FloatAggregate::Stddev => (self.side[step] / count).sqrt(),
-            FloatAggregate::Stdvar => self.side[step] / count,
+            FloatAggregate::Avg => self.main[step] / self.counts[step] + self.side[step] / self.counts[step],
+            FloatAggregate::Stddev => (self.side[step] / self.counts[step]).sqrt(),
+            FloatAggregate::Stdvar => self.side[step] / self.counts[step],
         }
     }
 }

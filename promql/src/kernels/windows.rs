@@ -54,12 +54,12 @@ impl Windows {
 
     /// Windows `(end - width - before, end + after]`, which `anchored` (`after` 0) and `smoothed` selectors look into.
     pub fn extended(timestamps_ms: &[i64], grid: &RangeGrid, before_ms: i64, after_ms: i64) -> Windows {
-        let mut starts = Vec::with_capacity(grid.steps);
-        let mut ends = Vec::with_capacity(grid.steps);
+        let mut starts = vec![0; grid.steps];
+        let mut ends = vec![0; grid.steps];
         // Entering a long timeline late is the common case for dashboards over recent data.
         let mut start = timestamps_ms.partition_point(|&t| t <= grid.start_ms(0).saturating_sub(before_ms));
         let mut end = start;
-        for step in 0..grid.steps {
+        for (step, (start_out, end_out)) in starts.iter_mut().zip(&mut ends).enumerate() {
             let after_start_ms = grid.start_ms(step).saturating_sub(before_ms);
             let end_ms = grid.end_ms(step).saturating_add(after_ms);
             while start < timestamps_ms.len() && timestamps_ms[start] <= after_start_ms {
@@ -69,8 +69,7 @@ impl Windows {
             while end < timestamps_ms.len() && timestamps_ms[end] <= end_ms {
                 end += 1;
             }
-            starts.push(start as u32);
-            ends.push(end as u32);
+            (*start_out, *end_out) = (start as u32, end as u32);
         }
         Windows { starts, ends, extrapolation: OnceLock::new() }
     }

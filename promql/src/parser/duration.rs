@@ -122,6 +122,7 @@ impl Builder<'_> {
                             self.require_duration_expressions(start, end);
                             let call = self.duration_call(part)?;
                             tree = Some(match sign {
+                                Some(Sign { negative: false, at }) => self.plus(at, call),
                                 Some(sign) => self.apply_sign(sign, call, end),
                                 None => call,
                             });
@@ -235,6 +236,13 @@ impl Builder<'_> {
         let span = Span { start: sign.at, end: operand.expr.span.end };
         let depth = operand.depth + 1;
         let kind = DurationExprKind::Negate(Box::new(operand.expr));
+        self.bounded_duration(DurationTree { expr: DurationExpr { kind, span }, depth })
+    }
+
+    fn plus(&mut self, at: usize, operand: DurationTree) -> DurationTree {
+        let span = Span { start: at, end: operand.expr.span.end };
+        let depth = operand.depth + 1;
+        let kind = DurationExprKind::Plus(Box::new(operand.expr));
         self.bounded_duration(DurationTree { expr: DurationExpr { kind, span }, depth })
     }
 

@@ -241,6 +241,8 @@ struct Pending {
     values: Vec<f64>,
     valid: Vec<bool>,
     histograms: Vec<HistogramCell>,
+    /// Steps that hold a sample of either kind.
+    taken: Vec<bool>,
 }
 
 /// Output series in order of appearance.
@@ -260,15 +262,14 @@ impl Output {
             self.labels.push(labels);
             self.drop_name.push(drop_name);
             let (values, valid) = (vec![0.0; width], vec![false; width]);
-            self.rows.push(Pending { values, valid, histograms: Vec::new() });
+            self.rows.push(Pending { values, valid, histograms: Vec::new(), taken: vec![false; width] });
         }
         number
     }
 
     fn set(&mut self, number: usize, row: Row<'_>, step: usize) -> Result<(), QueryError> {
         let pending = &mut self.rows[number];
-        let histogram_taken = pending.histograms.iter().any(|(taken, _)| *taken == step as u32);
-        if pending.valid[step] || histogram_taken {
+        if std::mem::replace(&mut pending.taken[step], true) {
             return Err(QueryError::same_labelset());
         }
         match row.histogram(step) {

@@ -52,3 +52,35 @@ pub(crate) fn is_step_invariant(expr: &Expr) -> bool {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parser::{ParseOptions, parse};
+
+    #[test]
+    fn pinned_expressions_do_not_depend_on_the_step() {
+        let invariant = |text: &str| is_step_invariant(&parse(text, &ParseOptions::all()).expect(text));
+        for text in [
+            "x @ 5",
+            "sum(rate(x[5m] @ start())) + 1",
+            "timestamp(x @ 5)",
+            "max_over_time(x[5m:1m] @ 5)",
+            "vector(end())",
+            "-(x @ 5)",
+        ] {
+            assert!(invariant(text), "{text}");
+        }
+        for text in [
+            "x",
+            "x @ 5 + x",
+            "timestamp(abs(x @ 5))",
+            "predict_linear(x[5m] @ 5, 60)",
+            "vector(time())",
+            "max_over_time((x @ 5)[5m:1m])",
+            "hour()",
+        ] {
+            assert!(!invariant(text), "{text}");
+        }
+    }
+}

@@ -20,7 +20,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use datafusion::execution::TaskContext;
 use futures::future::BoxFuture;
-use pilaster_model::TimeRange;
+use parking_lot::Mutex;
+use pilaster_model::{Matcher, TimeRange};
 
 use crate::annotations::Place;
 use crate::ast::{Expr, ExprKind, SelectorExtension, VectorSelector};
@@ -86,6 +87,14 @@ impl Evaluation {
     }
 }
 
+/// The answer to a selector.
+#[derive(Debug)]
+pub(crate) struct Selected {
+    matchers: Vec<Matcher>,
+    range: TimeRange,
+    selection: Arc<dyn Selection>,
+}
+
 /// Prepares the parts of one query.
 #[derive(Debug)]
 pub(crate) struct Preparer {
@@ -94,6 +103,8 @@ pub(crate) struct Preparer {
     pub range: QueryRange,
     pub query: Arc<QueryState>,
     pub context: Arc<TaskContext>,
+    /// What selectors have selected so far: the same selector is often written several times.
+    pub selections: Mutex<Vec<Selected>>,
     /// Cells of the largest leaf prepared so far.
     pub largest_leaf: AtomicUsize,
 }
@@ -165,7 +176,15 @@ impl Preparer {
     }
 
     fn select(&self, selector: &VectorSelector, range: TimeRange) -> Result<Arc<dyn Selection>, QueryError> {
-        Ok(self.source.select(&selector.matchers, range)?)
+        let mut selections = self.selections.lock();
+        let same = |known: &&Selected| known.matchers == selector.matchers && known.range == range;
+        if let Some(known) = selections.iter().find(same) {
+            return Ok(Arc::clone(&known.selection));
+        }
+        let selection = self.source.select(&selector.matchers, range)?;
+        let matchers = selector.matchers.clone();
+        selections.push(Selected { matchers, range, selection: Arc::clone(&selection) });
+        Ok(selection)
     }
 
     fn leaf(

@@ -21,6 +21,9 @@ pub(crate) struct Pin {
     pub at_ms: Option<i64>,
 }
 
+/// 36 million years.
+const FARTHEST_MS: i64 = 1 << 60;
+
 impl Pin {
     /// Windows of `width_ms` as seen from `steps`.
     pub fn grid(&self, steps: Steps, width_ms: i64) -> RangeGrid {
@@ -28,7 +31,9 @@ impl Pin {
             Some(at_ms) => (at_ms, 0),
             None => (steps.start_ms, steps.step_ms),
         };
-        RangeGrid { first_end_ms: end_ms.saturating_sub(self.offset_ms), step_ms, steps: steps.count, width_ms }
+        // Far from where arithmetic on times could overflow, and far from any time that means something.
+        let first_end_ms = end_ms.saturating_sub(self.offset_ms).clamp(-FARTHEST_MS, FARTHEST_MS);
+        RangeGrid { first_end_ms, step_ms, steps: steps.count, width_ms: width_ms.min(FARTHEST_MS) }
     }
 }
 
@@ -87,7 +92,7 @@ impl QueryRange {
             DurationExprKind::Step => self.step_ms as f64 / 1000.0,
             DurationExprKind::Range => self.range_seconds(),
             DurationExprKind::Negate(inner) => -self.seconds(inner)?,
-            DurationExprKind::Paren(inner) => self.seconds(inner)?,
+            DurationExprKind::Plus(inner) | DurationExprKind::Paren(inner) => self.seconds(inner)?,
             DurationExprKind::Min(a, b) => go_min(self.seconds(a)?, self.seconds(b)?),
             DurationExprKind::Max(a, b) => go_max(self.seconds(a)?, self.seconds(b)?),
             DurationExprKind::Binary { op, left, right } => {
@@ -105,4 +110,48 @@ impl QueryRange {
 /// Byte offsets, not line and column: so does Prometheus here.
 fn refused(expr: &DurationExpr, text: &str) -> QueryError {
     QueryError::BadData(format!("{}:{}: {text}", expr.span.start, expr.span.end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ast::{Expr, ExprKind};
+    use crate::parser::{ParseOptions, parse};
+
+    const RANGE: QueryRange = QueryRange { start_ms: 10_000, end_ms: 70_000, step_ms: 15_000 };
+
+    fn selector(text: &str) -> (Modifiers, Duration) {
+        match parse(text, &ParseOptions::all()).expect("query") {
+            Expr { kind: ExprKind::MatrixSelector { selector, range }, .. } => (selector.modifiers, range),
+            other => panic!("{other:?} is no range selector"),
+        }
+    }
+
+    #[test]
+    fn offsets_move_windows_and_at_pins_them() {
+        let steps = Steps::range(RANGE.start_ms, RANGE.end_ms, RANGE.step_ms);
+        let grid = |text: &str| {
+            let (modifiers, range) = selector(text);
+            RANGE.pin(&modifiers).expect("offset").grid(steps, RANGE.duration_ms(&range, false).expect("range"))
+        };
+        let moved = grid("x[1m] offset -5s");
+        assert_eq!((moved.first_end_ms, moved.step_ms, moved.steps, moved.width_ms), (15_000, 15_000, 5, 60_000));
+        let pinned = grid("x[1m] @ end() offset 10s");
+        assert_eq!((pinned.first_end_ms, pinned.step_ms, pinned.steps), (60_000, 0, 5));
+        assert_eq!(grid("x[step() * 2 + range() / 6]").width_ms, 40_000);
+    }
+
+    #[test]
+    fn durations_that_mean_nothing_are_refused_where_they_stand() {
+        let error = |text: &str| RANGE.duration_ms(&selector(text).1, false).expect_err(text).to_string();
+        assert_eq!(error("x[range() - 60]"), "2:14: duration must be greater than 0");
+        assert_eq!(error("x[1 / (step() - 15)]"), "2:18: division by zero");
+    }
+
+    #[test]
+    fn far_times_stay_in_bounds() {
+        let pin = Pin { offset_ms: i64::MIN, at_ms: Some(i64::MAX) };
+        let grid = pin.grid(Steps::instant(0), i64::MAX);
+        assert!(grid.start_ms(0) < grid.end_ms(0));
+    }
 }

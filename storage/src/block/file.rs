@@ -109,18 +109,33 @@ impl Window {
 }
 
 impl CheckedFile {
+    /// The file that `meta` describes below `dir`, which is not looked at yet.
+    pub fn new(files: Arc<dyn Files>, dir: &Path, meta: FileMeta) -> CheckedFile {
+        CheckedFile { files, path: dir.join(&meta.path), meta }
+    }
+
     /// # Errors
     /// The file is missing or has another length than `meta` says.
     pub fn open(files: Arc<dyn Files>, dir: &Path, meta: FileMeta) -> Result<CheckedFile, BlockError> {
-        let path = dir.join(&meta.path);
-        let bytes = files.len(&path).map_err(BlockError::io("open", &path))?;
+        let file = CheckedFile::new(files, dir, meta);
+        file.check_len()?;
+        Ok(file)
+    }
+
+    fn check_len(&self) -> Result<(), BlockError> {
+        let (path, meta) = (&self.path, &self.meta);
+        let bytes = self.files.len(path).map_err(BlockError::io("open", path))?;
         if bytes != meta.bytes {
-            return Err(BlockError::malformed(&path, format!("{bytes} bytes long instead of {}", meta.bytes)));
+            return Err(BlockError::malformed(path, format!("{bytes} bytes long instead of {}", meta.bytes)));
         }
         if meta.range_crc32c.len() as u64 != meta.bytes.div_ceil(RANGE_BYTES as u64) {
-            return Err(BlockError::malformed(&path, "has another number of checksums than of ranges"));
+            return Err(BlockError::malformed(path, "has another number of checksums than of ranges"));
         }
-        Ok(CheckedFile { files, path, meta })
+        Ok(())
+    }
+
+    pub fn meta(&self) -> &FileMeta {
+        &self.meta
     }
 
     pub fn path(&self) -> &Path {
@@ -156,12 +171,14 @@ impl CheckedFile {
 
     /// All bytes, checked.
     pub fn read(&self) -> Result<Bytes, BlockError> {
+        self.check_len()?;
         let len = usize::try_from(self.meta.bytes).map_err(|_| BlockError::malformed(&self.path, "too long"))?;
         Ok(self.window(0, len)?.bytes)
     }
 
     /// Reads and checks every byte, a few ranges at a time.
     pub fn verify(&self) -> Result<(), BlockError> {
+        self.check_len()?;
         const STEP: u64 = 16 * RANGE_BYTES as u64;
         for offset in (0..self.meta.bytes).step_by(STEP as usize) {
             self.window(offset, STEP.min(self.meta.bytes - offset) as usize)?;

@@ -12,10 +12,10 @@ use pilaster_model::{Histogram, Labels, Matcher, TimeRange, stale_nan};
 
 use super::divide::Divisor;
 use super::file::{CheckedFile, Window};
-use super::index::{Index, Page, Part, Series};
+use super::index::{Index, Page, Part};
 use super::page::{PageDecoder, parse_runs};
-use super::{BlockError, BlockMeta, postings};
-use crate::env::Files;
+use super::{BlockError, BlockMeta, FileMeta, postings, rebuild};
+use crate::env::{Files, atomic_write};
 
 /// Samples of one series.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,17 +41,32 @@ pub struct Block {
 }
 
 impl Block {
-    /// Opens the block that `meta` describes below `dir`, the data directory, and loads its index.
+    /// Opens the block that `meta` describes below `dir`, the data directory, and loads its index. An index that is lost
+    /// or damaged is made again from the sample file, said in the log, and put back where that succeeds.
     ///
     /// # Errors
-    /// A file is missing or is not the one that was written.
+    /// A file is missing or is not the one that was written, and the index cannot be made again.
     pub fn open(files: Arc<dyn Files>, dir: &Path, meta: BlockMeta) -> Result<Block, BlockError> {
         let [samples, index] = meta.files.as_slice() else {
             return Err(BlockError::malformed(&dir.join(&meta.name), "a block has a sample file and an index file"));
         };
         let samples = CheckedFile::open(files.clone(), dir, samples.clone())?;
-        let index_file = CheckedFile::open(files, dir, index.clone())?;
-        let index = Index::decode(index_file.path(), &index_file.read()?, samples.len())?;
+        let index_file = CheckedFile::new(files.clone(), dir, index.clone());
+        let load = |bytes: &[u8]| Index::decode(index_file.path(), bytes, samples.len());
+        let index = match index_file.read().and_then(|bytes| load(&bytes)) {
+            Ok(index) => index,
+            Err(error) => {
+                // The first error is the one to tell where the sample file is no better.
+                let Ok(bytes) = rebuild::index_bytes(&samples) else { return Err(error) };
+                tracing::warn!(path = ?index_file.path(), %error, "made an index again from its sample file");
+                if FileMeta::of(&index_file.meta().path, &bytes) == *index_file.meta()
+                    && let Err(error) = atomic_write(&*files, index_file.path(), &bytes)
+                {
+                    tracing::warn!(path = ?index_file.path(), %error, "could not put the index back");
+                }
+                load(&bytes)?
+            }
+        };
         if index.series_count() as u64 != meta.series_count {
             let reason = format!("{} series instead of {}", index.series_count(), meta.series_count);
             return Err(BlockError::malformed(index_file.path(), reason));
@@ -344,7 +359,7 @@ impl<'a> Reader<'a> {
                     values.extend_from_slice(doubles)
                 })?;
             }
-            Some(_) | None => self.mixed_values(item, &series, &mut values)?,
+            Some(_) | None => self.mixed_values(item, ahead, &mut values)?,
         }
         Ok(values)
     }
@@ -368,18 +383,17 @@ impl<'a> Reader<'a> {
     }
 
     /// Values of a series whose samples are not all of one kind.
-    fn mixed_values(&mut self, item: &Item, series: &Series, values: &mut Vec<f64>) -> Result<(), BlockError> {
+    fn mixed_values(&mut self, item: &Item, ahead: &[Item], values: &mut Vec<f64>) -> Result<(), BlockError> {
+        let series = *self.block.index.series(item.id);
         let (mut integers, mut doubles) = (std::mem::take(&mut self.integers), std::mem::take(&mut self.doubles));
         integers.clear();
         doubles.clear();
+        let last = self.last_wanted(Part::Integers, ahead);
         let wanted = series.first_integer..series.first_integer + series.integers;
-        self.column::<i64>(Part::Integers, item.group, wanted.clone(), wanted.end, |part| {
-            integers.extend_from_slice(part)
-        })?;
+        self.column::<i64>(Part::Integers, item.group, wanted, last, |part| integers.extend_from_slice(part))?;
+        let last = self.last_wanted(Part::Doubles, ahead);
         let wanted = series.first_double..series.first_double + series.doubles;
-        self.column::<f64>(Part::Doubles, item.group, wanted.clone(), wanted.end, |part| {
-            doubles.extend_from_slice(part)
-        })?;
+        self.column::<f64>(Part::Doubles, item.group, wanted, last, |part| doubles.extend_from_slice(part))?;
         let rows = series.first_row..series.first_row + series.rows;
         let is_integer = self.present(Part::Integers, item.group, rows.clone(), series.integers)?;
         let is_double = self.present(Part::Doubles, item.group, rows.clone(), series.doubles)?;

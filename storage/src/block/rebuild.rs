@@ -34,25 +34,28 @@ pub fn rebuild_index(files: Arc<dyn Files>, dir: &Path, meta: &BlockMeta) -> Res
     let [samples, index] = meta.files.as_slice() else {
         return Err(BlockError::malformed(&dir.join(&meta.name), "a block has a sample file and an index file"));
     };
-    let file = CheckedFile::open(files.clone(), dir, samples.clone())?;
-    let rows = Rows::read(&file)?;
-    let timelines = Timelines::of(&rows.timestamps);
-    let range_of = |timestamps: &Arc<[i64]>| TimeRange::new(timestamps[0], timestamps[timestamps.len() - 1]);
-    let ranges: Vec<TimeRange> = rows.timestamps.iter().map(range_of).collect();
-    let content = Content {
-        labels: &rows.labels,
-        counts: &rows.counts,
-        divisors: &rows.divisors,
-        ranges: &ranges,
-        timelines: &timelines,
-        groups: &rows.groups,
-    };
-    let written = write_index(&*files, dir, &index.path, &content)?;
+    let bytes = index_bytes(&CheckedFile::open(files.clone(), dir, samples.clone())?)?;
+    let written = write_index(&*files, dir, &index.path, &bytes)?;
     let (from, to) = (temporary(dir, &index.path), dir.join(&index.path));
     files.rename(&from, &to).map_err(BlockError::io("rename", &from))?;
     let day = to.parent().unwrap_or(dir);
     files.sync_dir(day).map_err(BlockError::io("sync", day))?;
     Ok(BlockMeta { files: vec![samples.clone(), written], ..meta.clone() })
+}
+
+/// The bytes of the index file that belongs to a sample file.
+pub fn index_bytes(samples: &CheckedFile) -> Result<Vec<u8>, BlockError> {
+    let rows = Rows::read(samples)?;
+    let range_of = |timestamps: &Arc<[i64]>| TimeRange::new(timestamps[0], timestamps[timestamps.len() - 1]);
+    let content = Content {
+        labels: &rows.labels,
+        counts: &rows.counts,
+        divisors: &rows.divisors,
+        ranges: &rows.timestamps.iter().map(range_of).collect::<Vec<_>>(),
+        timelines: &Timelines::of(&rows.timestamps),
+        groups: &rows.groups,
+    };
+    content.encode()
 }
 
 /// What an index is made of.

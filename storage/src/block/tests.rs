@@ -252,19 +252,32 @@ fn series_without_shared_timelines_round_trip() {
 }
 
 #[test]
-fn another_index_file_than_the_one_written_is_rebuilt() {
+fn a_lost_or_damaged_index_is_made_again() {
     let (sim, block) = check(fleet(2, 30), 0);
     let meta = block.meta().clone();
     let files: Arc<dyn Files> = Arc::new(sim.clone());
-    let index = Path::new(DIR).join(&meta.files[1].path);
+    let (samples, index) = (Path::new(DIR).join(&meta.files[0].path), Path::new(DIR).join(&meta.files[1].path));
+    let open = || Block::open(files.clone(), Path::new(DIR), meta.clone());
+
     sim.flip_bit(&index, 100, 3);
-    assert!(Block::open(files.clone(), Path::new(DIR), meta.clone()).unwrap_err().is_corruption());
+    assert!(block.verify().unwrap_err().is_corruption());
+    open().unwrap().verify().unwrap();
     sim.remove(&index).unwrap();
-    let rebuilt = rebuild_index(files.clone(), Path::new(DIR), &meta).unwrap();
-    assert_eq!(rebuilt, meta);
-    Block::open(files.clone(), Path::new(DIR), rebuilt).unwrap().verify().unwrap();
-    sim.flip_bit(&Path::new(DIR).join(&meta.files[0].path), 1_000, 0);
-    assert!(rebuild_index(files, Path::new(DIR), &meta).unwrap_err().is_corruption());
+    open().unwrap().verify().unwrap();
+    sim.cut(&index, 10);
+    assert_eq!(rebuild_index(files.clone(), Path::new(DIR), &meta).unwrap(), meta);
+    block.verify().unwrap();
+
+    // A disk that takes no more: the block opens, its index stays as it is.
+    sim.cut(&index, 10);
+    sim.set_capacity_bytes(0);
+    let read = open().unwrap().read_many(&[0, 1], TimeRange::ALL).unwrap();
+    assert_eq!(read[1].timestamps.len(), 30);
+    assert!(block.verify().is_err());
+
+    sim.flip_bit(&samples, 1_000, 0);
+    assert!(open().unwrap_err().is_corruption());
+    assert!(rebuild_index(files.clone(), Path::new(DIR), &meta).unwrap_err().is_corruption());
 }
 
 #[test]
@@ -410,14 +423,10 @@ fn every_flipped_bit_is_found() {
         let path = Path::new(DIR).join(&file.path);
         for byte in (0..file.bytes as usize).step_by(37) {
             sim.flip_bit(&path, byte, byte as u8);
-            match Block::open(files.clone(), Path::new(DIR), meta.clone()) {
-                Err(error) => assert!(which == 1 && matches!(error, BlockError::Checksum { .. }), "{error}"),
-                Ok(block) => {
-                    let error = block.verify().unwrap_err();
-                    assert!(matches!(&error, BlockError::Checksum { path: at, .. } if *at == path), "{error}");
-                    assert!(block.read_many(&ids, TimeRange::ALL).is_err());
-                }
-            }
+            // As opened before the damage: opening makes an index again.
+            let error = intact.verify().unwrap_err();
+            assert!(matches!(&error, BlockError::Checksum { path: at, .. } if *at == path), "{error}");
+            assert_eq!(intact.read_many(&ids, TimeRange::ALL).is_err(), which == 0);
             sim.flip_bit(&path, byte, byte as u8);
         }
     }

@@ -226,7 +226,7 @@ impl<'f> BlockWriter<'f> {
             timelines: &Timelines::of(&self.timestamps),
             groups: &groups,
         };
-        let index = write_index(self.files, &self.dir, &self.paths.index, &content)?;
+        let index = write_index(self.files, &self.dir, &self.paths.index, &content.encode()?)?;
         // The index first: who lists sample files never sees one that is not ready.
         self.renamed = true;
         for name in [&self.paths.index, &self.paths.samples] {
@@ -309,17 +309,11 @@ fn civil_date(days: i64) -> (i64, i64, i64) {
 }
 
 /// Writes an index file under its temporary name.
-pub(super) fn write_index(
-    files: &dyn Files,
-    dir: &Path,
-    name: &str,
-    content: &Content<'_>,
-) -> Result<FileMeta, BlockError> {
+pub(super) fn write_index(files: &dyn Files, dir: &Path, name: &str, bytes: &[u8]) -> Result<FileMeta, BlockError> {
     use std::io::Write;
     let path = temporary(dir, name);
-    let bytes = content.encode()?;
     let mut writer = RangeWriter::create(files, &path)?;
-    writer.write_all(&bytes).map_err(BlockError::io("write", &path))?;
+    writer.write_all(bytes).map_err(BlockError::io("write", &path))?;
     writer.finish(name.to_owned())
 }
 

@@ -3,11 +3,11 @@
 //! ```text
 //! timestamps  first: 8 bytes, then zigzag varints of the change of the distance to the one before
 //! values      Constant  one value for all
-//!             Integers  first, then zigzag varints of the change of the difference to the one before
+//!             Decimals  as integers over a power of ten: first, then zigzag varints of the change of the difference
 //!             Xor       per value: bytes that differ from the one before (leading zero bytes << 4 | count), then those
 //! ```
 //!
-//! Start timestamps, where any is known, are packed like timestamps. Every class is bit-exact: a chunk counts as integers only when each value comes back with the same bits.
+//! Start timestamps, where any is known, are packed like timestamps. Every class is bit-exact: a chunk counts as decimals only when each value comes back with the same bits.
 
 use super::columns::Columns;
 
@@ -26,37 +26,42 @@ pub struct Chunk {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {
     Constant,
-    Integers,
+    /// With so many digits behind the point.
+    Decimals(u8),
     Xor,
 }
 
+const POWERS: [f64; 5] = [1.0, 10.0, 100.0, 1000.0, 10_000.0];
 /// Integers of this size and below are exact in a double.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
 impl Chunk {
-    /// Compresses samples with strictly ascending timestamps. `None` for no samples.
-    pub fn seal(timestamps: &[i64], values: &[f64], starts_ms: Option<&[i64]>) -> Option<Chunk> {
+    /// Compresses samples with strictly ascending timestamps, but for histograms. `None` for no samples. `bytes` is for
+    /// use on the way.
+    pub fn seal(samples: &Columns, bytes: &mut Vec<u8>) -> Option<Chunk> {
+        let Columns { timestamps, values, starts_ms, histograms: _ } = samples;
         let (&min_ms, &max_ms) = (timestamps.first()?, timestamps.last()?);
-        let mut bytes = Vec::with_capacity(timestamps.len() * 3 + 16);
-        put_deltas(timestamps, &mut bytes);
+        bytes.clear();
+        put_deltas(timestamps.iter().copied(), bytes);
         let first = values.first()?.to_bits();
         let class = if values.iter().all(|value| value.to_bits() == first) {
             bytes.extend_from_slice(&first.to_le_bytes());
             Class::Constant
-        } else if let Some(integers) = integers(values) {
-            put_deltas(&integers, &mut bytes);
-            Class::Integers
+        } else if let Some(digits) = digits(values) {
+            put_deltas(values.iter().map(|&value| scaled(value, digits)), bytes);
+            Class::Decimals(digits)
         } else {
-            put_xor(values, &mut bytes);
+            put_xor(values, bytes);
             Class::Xor
         };
-        let starts = starts_ms.filter(|starts| starts.iter().any(|&start| start != 0)).map(|starts| {
-            let mut bytes = Vec::with_capacity(starts.len() + 16);
-            put_deltas(starts, &mut bytes);
-            bytes.into()
+        let packed = bytes[..].into();
+        let starts = starts_ms.iter().any(|&start| start != 0).then(|| {
+            bytes.clear();
+            put_deltas(starts_ms.iter().copied(), bytes);
+            bytes[..].into()
         });
         let count = timestamps.len() as u32;
-        Some(Chunk { min_ms, max_ms, count, class, bytes: bytes.into(), starts })
+        Some(Chunk { min_ms, max_ms, count, class, bytes: packed, starts })
     }
 
     /// Appends all samples to `out`.
@@ -70,7 +75,10 @@ impl Chunk {
         values.reserve(count);
         match self.class {
             Class::Constant => values.extend(std::iter::repeat_n(f64::from_bits(take_u64(&mut bytes)), count)),
-            Class::Integers => take_deltas(&mut bytes, count, |value| values.push(value as f64)),
+            Class::Decimals(digits) => {
+                let divisor = POWERS[digits as usize];
+                take_deltas(&mut bytes, count, |value| values.push(value as f64 / divisor));
+            }
             Class::Xor => take_xor(&mut bytes, count, values),
         }
         if let Some(starts) = &self.starts {
@@ -106,13 +114,19 @@ impl Chunk {
     }
 }
 
-/// The values as integers, when that loses nothing.
-fn integers(values: &[f64]) -> Option<Vec<i64>> {
-    let exact = |value: &f64| {
-        let integer = *value as i64;
-        (value.abs() <= EXACT && (integer as f64).to_bits() == value.to_bits()).then_some(integer)
+/// The nearest integer to `value` with its point moved.
+fn scaled(value: f64, digits: u8) -> i64 {
+    let moved = value * POWERS[digits as usize];
+    (moved + 0.5f64.copysign(moved)) as i64
+}
+
+/// So many digits behind the point that nothing is lost by keeping them only.
+fn digits(values: &[f64]) -> Option<u8> {
+    let exact = |value: f64, digits: u8| {
+        let integer = scaled(value, digits) as f64;
+        integer.abs() <= EXACT && (integer / POWERS[digits as usize]).to_bits() == value.to_bits()
     };
-    values.iter().map(exact).collect()
+    (0..POWERS.len() as u8).find(|&digits| values.iter().all(|&value| exact(value, digits)))
 }
 
 fn put_varint(mut value: u64, out: &mut Vec<u8>) {
@@ -124,9 +138,9 @@ fn put_varint(mut value: u64, out: &mut Vec<u8>) {
 }
 
 /// The first number in eight bytes, then changes of the difference; wrapping, so that any numbers will do.
-fn put_deltas(numbers: &[i64], out: &mut Vec<u8>) {
+fn put_deltas(numbers: impl IntoIterator<Item = i64>, out: &mut Vec<u8>) {
     let (mut last, mut last_delta) = (0i64, 0i64);
-    for (index, &number) in numbers.iter().enumerate() {
+    for (index, number) in numbers.into_iter().enumerate() {
         if index == 0 {
             out.extend_from_slice(&number.to_le_bytes());
         } else {
@@ -213,7 +227,8 @@ mod tests {
 
     fn check(samples: Vec<(i64, f64)>) {
         let (timestamps, values): (Vec<i64>, Vec<f64>) = samples.into_iter().unzip();
-        let chunk = Chunk::seal(&timestamps, &values, None).unwrap();
+        let samples = Columns { timestamps: timestamps.clone(), values: values.clone(), ..Columns::default() };
+        let chunk = Chunk::seal(&samples, &mut Vec::new()).unwrap();
         let mut back = Columns::default();
         chunk.read(&mut back);
         assert_eq!(back.timestamps, timestamps);
@@ -236,17 +251,33 @@ mod tests {
         ) {
             check(samples.into_iter().collect());
         }
+
+        #[test]
+        fn decimals_come_back(
+            samples in prop::collection::btree_map(any::<i64>(), -1_000_000i64..1_000_000, 1..200), divisor in 0..7usize
+        ) {
+            let divisor = [1.0, 10.0, 100.0, 1000.0, 10_000.0, 8.0, 3.0][divisor];
+            check(samples.into_iter().map(|(timestamp_ms, value)| (timestamp_ms, value as f64 / divisor)).collect());
+        }
     }
 
     #[test]
     fn staleness_markers_and_negative_zero_come_back() {
         check(vec![(1, 0.0), (2, -0.0), (3, pilaster_model::stale_nan()), (4, f64::NAN), (5, f64::INFINITY)]);
         check(vec![(1, pilaster_model::stale_nan())]);
+        check(vec![(1, 0.1), (2, -0.0), (3, 0.3), (4, -2.5), (5, 1e300), (6, 5e-324)]);
+        let decimals: Vec<f64> = (0..128).map(|step| f64::from(step * 7 % 101) * 0.01).collect();
+        assert!(digits(&decimals).is_none(), "a product with 0.01 is not always the decimal it looks like");
+        assert_eq!(digits(&[0.25, -17.5, 3.0]), Some(2));
     }
 
     #[test]
     fn a_part_of_a_chunk_has_its_start_timestamps() {
-        let chunk = Chunk::seal(&[10, 20, 30], &[1.0, 2.0, 3.0], Some(&[0, 5, 5])).unwrap();
+        let mut samples = Columns::default();
+        [(10, 1.0, 0), (20, 2.0, 5), (30, 3.0, 5)]
+            .iter()
+            .for_each(|&(ms, value, start)| samples.push(ms, value, start, None));
+        let chunk = Chunk::seal(&samples, &mut Vec::new()).unwrap();
         let mut out = Columns::default();
         out.push(1, 0.5, 0, None);
         chunk.read_range(15, 20, &mut out);

@@ -31,7 +31,7 @@ pub use index::{HeadCardinality, SameHash};
 pub use timelines::Timelines;
 
 use index::Index;
-use series::HeadSeries;
+use series::{HeadSeries, Scratch};
 
 use crate::wal::WalSample;
 
@@ -103,12 +103,18 @@ enum Taken {
 #[derive(Debug, Default)]
 struct Slot {
     generation: u32,
-    series: Option<Box<HeadSeries>>,
+    series: Option<HeadSeries>,
 }
+
+/// Slots that are allocated together.
+const PAGE: usize = 256;
 
 #[derive(Debug, Default)]
 struct Shard {
-    slots: Vec<Slot>,
+    /// Slots, [`PAGE`] a piece: they never move, and a series is one step away.
+    pages: Vec<Box<[Slot]>>,
+    /// Slots that were ever used: those at and behind it are empty.
+    used: u32,
     free: Vec<u32>,
 }
 
@@ -157,14 +163,11 @@ impl Head {
         if let Some(found) = index.find(hash, labels) {
             return found;
         }
-        let local = shard.free.pop().unwrap_or_else(|| {
-            shard.slots.push(Slot::default());
-            (shard.slots.len() - 1) as u32
-        });
+        let local = shard.free.pop().unwrap_or_else(|| shard.grow());
         let slot = local * self.shards.len() as u32 + shard_index as u32;
-        let entry = &mut shard.slots[local as usize];
+        let Some(entry) = shard.slot_mut(local as usize) else { unreachable!("free slots are slots") };
         entry.generation += 1;
-        entry.series = Some(Box::default());
+        entry.series = Some(HeadSeries::default());
         let series = SeriesRef::new(slot, entry.generation);
         index.insert(series, hash, labels);
         self.series_created.fetch_add(1, Ordering::Relaxed);
@@ -182,7 +185,7 @@ impl Head {
         let wanted = series.fold(0u64, |wanted, series| wanted | 1 << (series & mask));
         let guards =
             self.shards.iter().enumerate().map(|(i, shard)| (wanted >> i & 1 == 1).then(|| shard.write())).collect();
-        Locked { head: self, guards, taken: 0, late: 0, max_ms: i64::MIN }
+        Locked { head: self, guards, taken: 0, late: 0, max_ms: i64::MIN, scratch: Scratch::default() }
     }
 
     /// Newest sample taken in this life.
@@ -277,7 +280,7 @@ impl Head {
     pub fn drop_flushed(&self, flushed: Flushed) {
         for shard in &self.shards {
             let shard = &mut *shard.write();
-            for series in shard.slots.iter_mut().filter_map(|slot| slot.series.as_mut()) {
+            for series in shard.pages.iter_mut().flatten().filter_map(|slot| slot.series.as_mut()) {
                 let (in_order, late) = series.drop_flushed(flushed);
                 self.sample_count.fetch_sub((in_order + late) as i64, Ordering::Relaxed);
                 self.late_count.fetch_sub(late as i64, Ordering::Relaxed);
@@ -291,8 +294,8 @@ impl Head {
         for (shard_index, shard) in self.shards.iter().enumerate() {
             let shard = &mut *shard.write();
             let mut index: Option<RwLockWriteGuard<'_, Index>> = None;
-            for local in 0..shard.slots.len() {
-                let entry = &mut shard.slots[local];
+            for local in 0..shard.used as usize {
+                let Some(entry) = shard.slot_mut(local) else { break };
                 let Some(series) = entry.series.as_mut().filter(|series| series.is_empty()) else { continue };
                 if !std::mem::replace(&mut series.idle, true) {
                     continue;
@@ -325,12 +328,26 @@ impl Head {
 
 impl Shard {
     fn find(&self, series: SeriesRef, shard_count: usize) -> Option<&HeadSeries> {
-        let entry = self.slots.get(series.slot() as usize / shard_count)?;
-        entry.series.as_deref().filter(|_| entry.generation == series.generation())
+        let local = series.slot() as usize / shard_count;
+        let entry = self.pages.get(local / PAGE)?.get(local % PAGE)?;
+        entry.series.as_ref().filter(|_| entry.generation == series.generation())
     }
 
     fn series(&self) -> impl Iterator<Item = &HeadSeries> {
-        self.slots.iter().filter_map(|slot| slot.series.as_deref())
+        self.pages.iter().flatten().filter_map(|slot| slot.series.as_ref())
+    }
+
+    fn slot_mut(&mut self, local: usize) -> Option<&mut Slot> {
+        self.pages.get_mut(local / PAGE)?.get_mut(local % PAGE)
+    }
+
+    /// A slot that was never used.
+    fn grow(&mut self) -> u32 {
+        if self.used as usize == self.pages.len() * PAGE {
+            self.pages.push((0..PAGE).map(|_| Slot::default()).collect());
+        }
+        self.used += 1;
+        self.used - 1
     }
 }
 
@@ -349,6 +366,7 @@ pub struct Locked<'a> {
     taken: i64,
     late: i64,
     max_ms: i64,
+    scratch: Scratch,
 }
 
 impl Locked<'_> {
@@ -366,11 +384,11 @@ impl Locked<'_> {
         let reference = SeriesRef(sample.series);
         let count = self.guards.len();
         let shard = self.guards.get_mut(reference.slot() as usize & (count - 1)).and_then(Option::as_mut);
-        let entry = shard.and_then(|shard| shard.slots.get_mut(reference.slot() as usize >> count.trailing_zeros()));
+        let entry = shard.and_then(|shard| shard.slot_mut(reference.slot() as usize >> count.trailing_zeros()));
         let series = entry.filter(|entry| entry.generation == reference.generation()).and_then(|e| e.series.as_mut());
         let Some(series) = series else { return Err(RejectReason::UnknownSeries) };
         let late_before = series.late_len();
-        match series.append(sample, histogram, limits, epoch, &self.head.epochs)? {
+        match series.append(sample, histogram, limits, epoch, &self.head.epochs, &mut self.scratch)? {
             Taken::New => {
                 self.taken += 1;
                 self.late += (series.late_len() - late_before) as i64;

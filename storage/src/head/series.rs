@@ -11,9 +11,16 @@ use super::{Flushed, Limits, RejectReason, Taken};
 use crate::wal::WalSample;
 
 /// Raw samples that become a chunk.
-const TAIL: usize = 32;
+const TAIL: usize = 16;
 /// So many neighbouring chunks of one tail each become one.
-const MERGE: usize = 4;
+const MERGE: usize = 8;
+
+/// Room to work in, for many series one after another.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    columns: Columns,
+    bytes: Vec<u8>,
+}
 
 /// A sample of the tail, and what little else it has.
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +91,7 @@ impl HeadSeries {
         limits: Limits,
         epoch: u64,
         epochs: &Epochs,
+        scratch: &mut Scratch,
     ) -> Result<Taken, RejectReason> {
         let timestamp_ms = sample.timestamp_ms;
         let value = if histogram.is_some() { 0.0 } else { sample.value };
@@ -106,7 +114,7 @@ impl HeadSeries {
             self.histograms.get_or_insert_default().push((timestamp_ms, histogram.clone()));
         }
         if self.tail.len() == TAIL {
-            self.seal();
+            self.seal(scratch);
         }
         if sample.start_ms != 0 || self.tail_starts.is_some() {
             let starts = self.tail_starts.get_or_insert_default();
@@ -166,20 +174,23 @@ impl HeadSeries {
         }
     }
 
-    /// Makes a chunk of the tail.
-    fn seal(&mut self) {
-        let (timestamps, values): (Vec<i64>, Vec<f64>) =
-            self.tail.iter().map(|raw| (raw.timestamp_ms, raw.value)).unzip();
-        let starts = self.tail_starts.take();
-        self.chunks.extend(Chunk::seal(&timestamps, &values, starts.as_ref().map(|starts| &starts[..])));
-        self.tail = Vec::new();
+    /// Makes a chunk of the tail, and one of many small chunks.
+    fn seal(&mut self, scratch: &mut Scratch) {
+        let Scratch { columns, bytes } = scratch;
+        columns.clear();
+        columns.timestamps.extend(self.tail.iter().map(|raw| raw.timestamp_ms));
+        columns.values.extend(self.tail.iter().map(|raw| raw.value));
+        if let Some(starts) = self.tail_starts.take() {
+            columns.starts_ms = *starts;
+        }
+        self.chunks.extend(Chunk::seal(columns, bytes));
+        self.tail.clear();
         let small = self.chunks.iter().rev().take_while(|chunk| chunk.count as usize <= TAIL).count();
         if small >= MERGE {
             let first = self.chunks.len() - small;
-            let mut all = Columns::default();
-            self.chunks[first..].iter().for_each(|chunk| chunk.read(&mut all));
-            let starts = (!all.starts_ms.is_empty()).then_some(&all.starts_ms[..]);
-            let merged = Chunk::seal(&all.timestamps, &all.values, starts);
+            columns.clear();
+            self.chunks[first..].iter().for_each(|chunk| chunk.read(columns));
+            let merged = Chunk::seal(columns, bytes);
             self.chunks.truncate(first);
             self.chunks.extend(merged);
         }

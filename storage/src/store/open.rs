@@ -1,6 +1,7 @@
 //! Taking a directory over: lock, manifest, blocks, log.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -123,6 +124,24 @@ fn remove_strangers(env: &Env, dir: &std::path::Path, manifest: &Manifest) -> Re
     Ok(())
 }
 
+/// References are small numbers: one multiplication spreads them.
+#[derive(Default)]
+struct ReferenceHash(u64);
+
+impl Hasher for ReferenceHash {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u64(u64::from(byte)));
+    }
+
+    fn write_u64(&mut self, reference: u64) {
+        self.0 = (self.0 ^ reference).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
 /// A series as a segment names it.
 struct Named {
     labels: Labels,
@@ -135,7 +154,7 @@ struct Replay<'a> {
     limits: Limits,
     flushed_sequence: u64,
     segment: Option<u64>,
-    named: HashMap<u64, Named>,
+    named: HashMap<u64, Named, BuildHasherDefault<ReferenceHash>>,
     /// Per segment: first sequence and newest timestamp.
     seen: BTreeMap<u64, (u64, i64)>,
     segments_total: u64,
@@ -156,7 +175,7 @@ impl<'a> Replay<'a> {
             limits: Limits { closed_before_ms: manifest.closed_before_ms, late_from_ms: Some(i64::MIN) },
             flushed_sequence: manifest.flushed_sequence,
             segment: None,
-            named: HashMap::new(),
+            named: HashMap::default(),
             seen: BTreeMap::new(),
             segments_total,
             progress,

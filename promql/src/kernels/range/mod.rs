@@ -221,10 +221,11 @@ fn per_window(
     valid: &mut [bool],
     mut of: impl FnMut(usize, std::ops::Range<usize>) -> f64,
 ) {
-    for step in 0..input.windows.len() {
-        let range = input.windows.range(step);
-        valid[step] = range.len() >= min_samples;
-        out[step] = if valid[step] { of(step, range) } else { 0.0 };
+    let bounds = input.windows.starts.iter().zip(&input.windows.ends);
+    for (step, ((&start, &end), (out, valid))) in bounds.zip(out.iter_mut().zip(valid)).enumerate() {
+        let range = start as usize..end as usize;
+        *valid = range.len() >= min_samples;
+        *out = if *valid { of(step, range) } else { 0.0 };
     }
 }
 

@@ -6,42 +6,55 @@
 use super::{RangeFunction, RangeInput, RangeNotes};
 use crate::kernels::windows::{RangeGrid, Windows};
 
-/// Per step what extrapolation needs besides values. All durations in seconds.
+/// Per step what extrapolation needs besides values; where a window has fewer than two samples, anything.
 #[derive(Debug, Default)]
 pub(in crate::kernels) struct Extrapolation {
+    steps: Vec<Step>,
+}
+
+/// One step of an [`Extrapolation`]. All durations in seconds.
+#[derive(Debug, Clone, Copy, Default)]
+struct Step {
     /// Between first and last sample.
-    sampled: Vec<f64>,
+    sampled: f64,
     /// From the window's start to the first sample, or half a sample spacing where that is too far.
-    to_start: Vec<f64>,
+    to_start: f64,
     /// From the last sample to the window's end, likewise.
-    to_end: Vec<f64>,
+    to_end: f64,
     /// `(sampled + to_start + to_end) / sampled`, and the same per second of window.
-    factor: Vec<f64>,
-    factor_per_second: Vec<f64>,
+    factor: f64,
+    factor_per_second: f64,
 }
 
 impl Extrapolation {
     fn new(timestamps_ms: &[i64], windows: &Windows, grid: &RangeGrid) -> Extrapolation {
-        let mut all = Extrapolation::default();
         let width_seconds = width_seconds(grid);
-        for step in 0..windows.len() {
-            let range = windows.range(step);
-            let (mut sampled, mut to_start, mut to_end) = (0.0, 0.0, 0.0);
-            if range.len() >= 2 {
-                let (first_ms, last_ms) = (timestamps_ms[range.start], timestamps_ms[range.end - 1]);
-                sampled = seconds(last_ms - first_ms);
-                let spacing = sampled / (range.len() - 1) as f64;
-                to_start = reach(seconds(first_ms - grid.start_ms(step)), spacing);
-                to_end = reach(seconds(grid.end_ms(step) - last_ms), spacing);
+        // Scrapes are regular, so that most windows lie over their samples as the one before did: divisions are kept.
+        let (mut known, mut step) = (None, Step::default());
+        let bounds = windows.starts.iter().zip(&windows.ends).enumerate();
+        let steps = bounds.map(|(nth, (&start, &end))| {
+            if end - start >= 2 {
+                let (first_ms, last_ms) = (timestamps_ms[start as usize], timestamps_ms[end as usize - 1]);
+                let lie = (end - start, last_ms - first_ms, first_ms - grid.start_ms(nth), grid.end_ms(nth) - last_ms);
+                if known != Some(lie) {
+                    (known, step) = (Some(lie), Step::new(lie, width_seconds));
+                }
             }
-            let factor = stretch(sampled, to_start, to_end);
-            all.sampled.push(sampled);
-            all.to_start.push(to_start);
-            all.to_end.push(to_end);
-            all.factor.push(factor);
-            all.factor_per_second.push(factor / width_seconds);
-        }
-        all
+            step
+        });
+        Extrapolation { steps: steps.collect() }
+    }
+}
+
+impl Step {
+    /// Of a window's number of samples, and milliseconds between them, before the first and behind the last.
+    fn new((samples, sampled_ms, to_start_ms, to_end_ms): (u32, i64, i64, i64), width_seconds: f64) -> Step {
+        let sampled = seconds(sampled_ms);
+        let spacing = sampled / f64::from(samples - 1);
+        let to_start = reach(seconds(to_start_ms), spacing);
+        let to_end = reach(seconds(to_end_ms), spacing);
+        let factor = stretch(sampled, to_start, to_end);
+        Step { sampled, to_start, to_end, factor, factor_per_second: factor / width_seconds }
     }
 }
 
@@ -83,63 +96,70 @@ pub(super) fn extrapolated(
     match input.starts_ms.filter(|_| is_counter) {
         Some(starts_ms) => with_start_times(input, starts_ms, is_rate, out, valid),
         None => {
-            let factors = if is_rate { &plan.factor_per_second } else { &plan.factor };
-            if is_counter {
-                counter(input, plan, factors, is_rate, out, valid);
-            } else {
-                gauge(input, factors, out, valid);
+            match function {
+                RangeFunction::Rate => counter(input, &plan.steps, |step| step.factor_per_second, true, out, valid),
+                RangeFunction::Increase => counter(input, &plan.steps, |step| step.factor, false, out, valid),
+                _ => gauge(input, &plan.steps, out, valid),
             }
             RangeNotes::default()
         }
     }
 }
 
-fn gauge(input: &RangeInput, factors: &[f64], out: &mut [f64], valid: &mut [bool]) {
+fn gauge(input: &RangeInput, plan: &[Step], out: &mut [f64], valid: &mut [bool]) {
     super::per_window(input, 2, out, valid, |step, range| {
-        (input.values[range.end - 1] - input.values[range.start]) * factors[step]
+        (input.values[range.end - 1] - input.values[range.start]) * plan[step].factor
     });
 }
 
+#[inline(always)]
 fn counter(
     input: &RangeInput,
-    plan: &Extrapolation,
-    factors: &[f64],
+    plan: &[Step],
+    factor_of: impl Fn(&Step) -> f64,
     is_rate: bool,
     out: &mut [f64],
     valid: &mut [bool],
 ) {
     let values = input.values;
-    let width_seconds = width_seconds(input.grid);
-    // Positions whose value is below the one before: few, so each window walks only those inside it.
-    let resets = positions_of_resets(values);
-    let mut next_reset = 0;
-    for step in 0..input.windows.len() {
-        let range = input.windows.range(step);
-        if range.len() < 2 {
-            valid[step] = false;
-            out[step] = 0.0;
-            continue;
-        }
-        let first = values[range.start];
-        let mut growth = values[range.end - 1] - first;
-        while next_reset < resets.len() && resets[next_reset] as usize <= range.start {
-            next_reset += 1;
-        }
-        for &reset in resets[next_reset..].iter().take_while(|&&reset| (reset as usize) < range.end) {
-            growth += values[reset as usize - 1];
-        }
-        valid[step] = true;
-        out[step] = growth * factors[step];
+    let extrapolate = |step: usize, first: f64, growth: f64| {
         // A counter cannot have been negative: where its line meets zero inside the window's edge, it starts there.
-        // The product decides nearly all steps without the division that settles the rest exactly.
-        let (sampled, to_start) = (plan.sampled[step], plan.to_start[step]);
+        // The products decide nearly all steps without the division that settles the rest exactly.
+        let step = &plan[step];
+        let (sampled, to_start) = (step.sampled, step.to_start);
         let bound = to_start * growth * (1.0 + 1e-12);
-        if growth > 0.0 && first >= 0.0 && (first * sampled <= bound || bound < 1e-280) {
+        let may_start_inside = (growth > 0.0) & (first >= 0.0) & ((first * sampled <= bound) | (bound < 1e-280));
+        if may_start_inside {
             let to_zero = sampled * (first / growth);
             if to_zero < to_start {
-                let factor = stretch(sampled, to_zero, plan.to_end[step]);
-                out[step] = growth * if is_rate { factor / width_seconds } else { factor };
+                let factor = stretch(sampled, to_zero, step.to_end);
+                return growth * if is_rate { factor / width_seconds(input.grid) } else { factor };
             }
+        }
+        growth * factor_of(step)
+    };
+    super::per_window(input, 2, out, valid, |step, range| {
+        let first = values[range.start];
+        extrapolate(step, first, values[range.end - 1] - first)
+    });
+    // Resets are few: the windows that hold one are done again.
+    let resets = positions_of_resets(values);
+    let mut next_step = 0;
+    for (nth, &reset) in resets.iter().enumerate() {
+        let reset = reset as usize;
+        let from = input.windows.ends.partition_point(|&end| end as usize <= reset).max(next_step);
+        for (step, out) in out.iter_mut().enumerate().skip(from) {
+            let range = input.windows.range(step);
+            if range.start >= reset {
+                break;
+            }
+            next_step = step + 1;
+            // This is the first reset inside, since the steps of earlier ones are done.
+            let first = values[range.start];
+            let inside = resets[nth..].iter().take_while(|&&reset| (reset as usize) < range.end);
+            let growth =
+                inside.fold(values[range.end - 1] - first, |growth, &reset| growth + values[reset as usize - 1]);
+            *out = extrapolate(step, first, growth);
         }
     }
 }
