@@ -19,8 +19,6 @@ use arrow::datatypes::{DataType, Field, Fields, Float64Type, Schema, SchemaRef, 
 use arrow::error::ArrowError;
 use pilaster_model::Histogram;
 
-use crate::exec::histogram_bytes;
-
 /// The evaluation times of a node: `start_ms + i * step_ms` for `i` in `[0, count)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Steps {
@@ -227,7 +225,7 @@ impl GridBatch {
         for (step, histogram) in histograms.iter().flatten() {
             steps.push(*step);
             buffer.clear();
-            histogram_bytes::encode(histogram, &mut buffer);
+            histogram.encode(&mut buffer);
             bytes.append_value(&buffer);
         }
         let cells = StructArray::try_new(
@@ -284,8 +282,8 @@ fn unpack_histograms(lists: &ListArray) -> Result<Vec<Vec<HistogramCell>>, Arrow
             }
             (offsets[row] as usize..offsets[row + 1] as usize)
                 .map(|index| {
-                    let histogram = histogram_bytes::decode(bytes.value(index))
-                        .ok_or_else(|| ArrowError::ParseError("histogram cell is cut short".to_owned()))?;
+                    let (histogram, _) = Histogram::decode(bytes.value(index))
+                        .map_err(|error| ArrowError::ExternalError(Box::new(error)))?;
                     Ok((steps[index], Arc::new(histogram)))
                 })
                 .collect()

@@ -29,6 +29,11 @@ impl PromDuration {
         self.0
     }
 
+    /// `self`, or `default` where it is zero: for periods, which must not be.
+    pub fn or(self, default: PromDuration) -> PromDuration {
+        if self.0 == 0 { default } else { self }
+    }
+
     /// Zero where negative.
     pub fn as_duration(self) -> Duration {
         Duration::from_millis(self.0.max(0) as u64)

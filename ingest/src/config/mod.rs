@@ -7,6 +7,7 @@
 mod duration;
 mod global;
 mod http_client;
+mod kubernetes_discovery;
 mod remote_discovery;
 mod scrape_config;
 mod secret;
@@ -16,6 +17,7 @@ pub mod yaml;
 pub use duration::{ByteSize, PromDuration};
 pub use global::{EscapingScheme, GlobalConfig, ScrapeLimits, ScrapeProtocol, ValidationScheme};
 pub use http_client::{Authorization, BasicAuth, HeaderValues, HttpClientConfig, TlsConfig};
+pub use kubernetes_discovery::{AttachMetadata, KubernetesRole, KubernetesSdConfig, KubernetesSelector};
 pub use remote_discovery::{ConsulSdConfig, DnsRecord, DnsSdConfig};
 pub use scrape_config::{ScrapeConfig, check_target_address, check_unique_jobs};
 pub use secret::Secret;

@@ -36,7 +36,7 @@ impl FromYaml for DnsSdConfig {
     fn from_yaml(node: &Node) -> Result<DnsSdConfig, Error> {
         let mut fields = Fields::of(node, "dns.plain")?;
         let names: Vec<String> = fields.take_default("names")?;
-        let refresh_interval = fields.take_or("refresh_interval", PromDuration::from_secs(30))?;
+        let refresh_interval = fields.take_default::<PromDuration>("refresh_interval")?.or(PromDuration::from_secs(30));
         let kind = fields.take_or("type", "SRV".to_owned())?;
         let port: i64 = fields.take_default("port")?;
         fields.finish()?;
@@ -83,6 +83,9 @@ pub struct ConsulSdConfig {
     pub partition: String,
     pub tag_separator: String,
     pub scheme: String,
+    /// Another way to write `basic_auth`, where these are found again.
+    username: String,
+    password: Secret,
     pub allow_stale: bool,
     pub refresh_interval: PromDuration,
     /// Empty: all.
@@ -113,8 +116,10 @@ impl FromYaml for ConsulSdConfig {
             partition: fields.take_default("partition")?,
             tag_separator: fields.take_or("tag_separator", ",".to_owned())?,
             scheme: fields.take_or("scheme", "http".to_owned())?,
+            username,
+            password,
             allow_stale: fields.take_or("allow_stale", true)?,
-            refresh_interval: fields.take_or("refresh_interval", PromDuration::from_secs(30))?,
+            refresh_interval: fields.take_default::<PromDuration>("refresh_interval")?.or(PromDuration::from_secs(30)),
             services: fields.take_default("services")?,
             tags: fields.take_default("tags")?,
             node_meta: fields.take_map("node_meta", "map[string]string")?,
@@ -128,12 +133,13 @@ impl FromYaml for ConsulSdConfig {
         if config.server.trim().is_empty() {
             return refuse("consul SD configuration requires a server address");
         }
-        if !username.is_empty() || !password.is_empty() {
+        if !config.username.is_empty() || !config.password.is_empty() {
             if config.http.basic_auth.is_some() {
                 return refuse(
                     "at most one of consul SD configuration username and password and basic auth can be configured",
                 );
             }
+            let (username, password) = (config.username.clone(), config.password.clone());
             config.http.basic_auth = Some(BasicAuth { username, password, ..BasicAuth::default() });
         }
         if !config.token.is_empty() && config.http.authorization.is_some() {
@@ -156,6 +162,10 @@ impl ConsulSdConfig {
         push_text(&mut pairs, "partition", &self.partition);
         push_text(&mut pairs, "tag_separator", &self.tag_separator);
         push_text(&mut pairs, "scheme", &self.scheme);
+        push_text(&mut pairs, "username", &self.username);
+        if !self.password.is_empty() {
+            pairs.push(("password".to_owned(), self.password.to_yaml()));
+        }
         pairs.push(("allow_stale".to_owned(), Node::plain(self.allow_stale)));
         pairs.push(("refresh_interval".to_owned(), Node::plain(self.refresh_interval)));
         push_list(&mut pairs, "services", self.services.iter().map(Node::string));

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::http_client::push_list;
 use super::yaml::{Fields, FromYaml, Node};
-use super::{ConsulSdConfig, DnsSdConfig, Error, HttpClientConfig, PromDuration, join_directory};
+use super::{ConsulSdConfig, DnsSdConfig, Error, HttpClientConfig, KubernetesSdConfig, PromDuration, join_directory};
 
 /// One source of targets of a job.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +16,7 @@ pub enum ServiceDiscovery {
     Http(Box<HttpSdConfig>),
     Dns(DnsSdConfig),
     Consul(Box<ConsulSdConfig>),
+    Kubernetes(Box<KubernetesSdConfig>),
     /// A mechanism that Prometheus has and this server has not; refused by [`super::ScrapeConfig::validate`].
     NotBuilt {
         section: &'static str,
@@ -50,7 +51,7 @@ pub struct HttpSdConfig {
 }
 
 /// Sections of Prometheus that are recognised and refused, with the Go type of their entries.
-const NOT_BUILT: [(&str, &str); 32] = [
+const NOT_BUILT: [(&str, &str); 31] = [
     ("aws_sd_configs", "aws"),
     ("azure_sd_configs", "azure"),
     ("digitalocean_sd_configs", "digitalocean"),
@@ -61,7 +62,6 @@ const NOT_BUILT: [(&str, &str); 32] = [
     ("gce_sd_configs", "gce"),
     ("hetzner_sd_configs", "hetzner"),
     ("ionos_sd_configs", "ionos"),
-    ("kubernetes_sd_configs", "kubernetes"),
     ("kuma_sd_configs", "xds.Kuma"),
     ("lightsail_sd_configs", "aws.Lightsail"),
     ("linode_sd_configs", "linode"),
@@ -120,6 +120,10 @@ impl ServiceDiscovery {
             fields.take_list("http_sd_configs", "[]*http.SDConfig")?.unwrap_or_default();
         no_null("http_sd_configs", &endpoints)?;
         found.extend(endpoints.into_iter().flatten().map(|config| ServiceDiscovery::Http(Box::new(config))));
+        let clusters: Vec<Option<KubernetesSdConfig>> =
+            fields.take_list("kubernetes_sd_configs", "[]*kubernetes.SDConfig")?.unwrap_or_default();
+        no_null("kubernetes_sd_configs", &clusters)?;
+        found.extend(clusters.into_iter().flatten().map(|config| ServiceDiscovery::Kubernetes(Box::new(config))));
         let groups: Vec<Option<TargetGroup>> =
             fields.take_list("static_configs", "[]*targetgroup.Group")?.unwrap_or_default();
         no_null("static_configs", &groups)?;
@@ -137,6 +141,7 @@ impl ServiceDiscovery {
         match self {
             ServiceDiscovery::Static(_) | ServiceDiscovery::Dns(_) | ServiceDiscovery::NotBuilt { .. } => {}
             ServiceDiscovery::Consul(config) => config.http.set_directory(directory),
+            ServiceDiscovery::Kubernetes(config) => config.set_directory(directory),
             ServiceDiscovery::File(config) => config.set_directory(directory),
             ServiceDiscovery::Http(config) => config.http.set_directory(directory),
         }
@@ -164,6 +169,11 @@ impl ServiceDiscovery {
             _ => None,
         });
         push_list(pairs, "http_sd_configs", endpoints);
+        let clusters = all.iter().filter_map(|discovery| match discovery {
+            ServiceDiscovery::Kubernetes(config) => Some(config.to_yaml()),
+            _ => None,
+        });
+        push_list(pairs, "kubernetes_sd_configs", clusters);
         let groups = all.iter().filter_map(|discovery| match discovery {
             ServiceDiscovery::Static(groups) => Some(groups.iter().map(TargetGroup::to_yaml)),
             _ => None,
@@ -232,7 +242,8 @@ impl FromYaml for FileSdConfig {
     fn from_yaml(node: &Node) -> Result<FileSdConfig, Error> {
         let mut fields = Fields::of(node, "file.plain")?;
         let files: Vec<String> = fields.take_default("files")?;
-        let refresh_interval = fields.take_or("refresh_interval", PromDuration::from_secs(300))?;
+        let refresh_interval =
+            fields.take_default::<PromDuration>("refresh_interval")?.or(PromDuration::from_secs(300));
         fields.finish()?;
         if files.is_empty() {
             let reason = "file service discovery config must contain at least one path name";
@@ -268,7 +279,7 @@ impl FromYaml for HttpSdConfig {
     fn from_yaml(node: &Node) -> Result<HttpSdConfig, Error> {
         let mut fields = Fields::of(node, "http.plain")?;
         let url: String = fields.take_default("url")?;
-        let refresh_interval = fields.take_or("refresh_interval", PromDuration::from_secs(60))?;
+        let refresh_interval = fields.take_default::<PromDuration>("refresh_interval")?.or(PromDuration::from_secs(60));
         let http = HttpClientConfig::take_from(&mut fields);
         fields.finish()?;
         let refuse = |reason: &str| Err(Error::Invalid(reason.to_owned()));

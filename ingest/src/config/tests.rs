@@ -329,9 +329,15 @@ fn refusals_of_one_job() {
             "proxy_connect_header: {a: [x]}",
             "if proxy_connect_header is configured, proxy_url or proxy_from_environment must also be configured",
         ),
+        ("kubernetes_sd_configs: [{role: x}]", "unknown Kubernetes SD role \"x\""),
+        ("kubernetes_sd_configs: [{}]", "role missing (one of: pod, service, endpoints, endpointslice, node, ingress)"),
         (
-            "kubernetes_sd_configs: [{role: pod}]",
-            "kubernetes_sd_configs (line 3, job \"a\") is not built yet in Pilaster",
+            "kubernetes_sd_configs: [{role: pod, basic_auth: {username: x}}]",
+            "to use custom HTTP client configuration please provide the 'api_server' URL explicitly",
+        ),
+        (
+            "kubernetes_sd_configs: [{role: service, selectors: [{role: pod}]}]",
+            "service role supports only service selectors",
         ),
         ("ec2_sd_configs: [{region: x}]", "ec2_sd_configs (line 3, job \"a\") is not built yet in Pilaster"),
         ("dns_sd_configs: [{}]", "DNS-SD config must contain at least one SRV record name"),

@@ -227,7 +227,8 @@ pub(super) fn join_host_port(host: &str, port: impl std::fmt::Display) -> String
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-fn sanitize(name: &str) -> String {
+/// `name` as a part of a label's name.
+pub(super) fn sanitize(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).collect()
 }
 

@@ -1,4 +1,5 @@
-//! Finds targets: the lists of the configuration, files that name them, HTTP endpoints, DNS and Consul.
+//! Finds targets: the lists of the configuration, files that name them, HTTP endpoints, DNS, Consul and
+//! Kubernetes.
 //!
 //! [`Discovery`] runs the sources of one job and always holds the groups they found last. A source that fails keeps
 //! what it found before: targets disappear when a source says so, not when it is out of order.
@@ -7,6 +8,7 @@ mod consul;
 mod dns;
 mod file;
 mod http;
+mod kubernetes;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -21,6 +23,7 @@ use crate::http::HttpError;
 pub struct Discovery {
     sources: Vec<watch::Receiver<Option<Vec<TargetGroup>>>>,
     changed: watch::Receiver<u64>,
+    failed: usize,
     _tasks: JoinSet<()>,
 }
 
@@ -32,6 +35,12 @@ struct Found {
 }
 
 impl Found {
+    /// As if the source had not spoken yet.
+    fn silent(self) -> Found {
+        self.groups.send_replace(None);
+        self
+    }
+
     fn set(&self, groups: Vec<TargetGroup>) {
         let changed = self.groups.send_if_modified(|current| {
             let differs = current.as_ref() != Some(&groups);
@@ -45,39 +54,28 @@ impl Found {
 }
 
 impl Discovery {
-    /// Starts the sources of a job; must be called within a runtime.
-    ///
-    /// # Errors
-    /// [`HttpError`] where a client for `http_sd_configs` cannot be made.
-    pub fn start(configs: &[ServiceDiscovery]) -> Result<Discovery, HttpError> {
+    /// Starts the sources of a job; must be called within a runtime. A source that cannot be started, because a
+    /// certificate is missing or this is no pod of a cluster, is logged and finds nothing, as in Prometheus.
+    pub fn start(configs: &[ServiceDiscovery]) -> Discovery {
         let (changed, receiver) = watch::channel(0);
         let mut tasks = JoinSet::new();
         let mut sources = Vec::with_capacity(configs.len());
+        let mut failed = 0;
         for config in configs {
             let (groups, source) = watch::channel(None);
             let found = Found { groups, changed: changed.clone() };
-            match config {
-                ServiceDiscovery::Static(groups) => found.set(groups.clone()),
-                ServiceDiscovery::File(config) => {
-                    tasks.spawn(file::run(config.clone(), found));
-                }
-                ServiceDiscovery::Http(config) => {
-                    let source = http::HttpSource::new(config)?;
-                    tasks.spawn(source.run(found));
-                }
-                ServiceDiscovery::Dns(config) => {
-                    tasks.spawn(dns::run(config.clone(), dns::Resolver::default(), found));
-                }
-                ServiceDiscovery::Consul(config) => {
-                    let source = consul::ConsulSource::new(config)?;
-                    tasks.spawn(source.run(found));
-                }
-                // Refused when the configuration was checked.
-                ServiceDiscovery::NotBuilt { .. } => found.set(Vec::new()),
+            if let Err(error) = spawn(config, found, &mut tasks) {
+                tracing::error!(err = %error, "Cannot create service discovery");
+                failed += 1;
             }
             sources.push(source);
         }
-        Ok(Discovery { sources, changed: receiver, _tasks: tasks })
+        Discovery { sources, changed: receiver, failed, _tasks: tasks }
+    }
+
+    /// How many sources could not be started.
+    pub fn failed(&self) -> usize {
+        self.failed
     }
 
     /// What all sources found, in the order of the configuration; `None` until each has spoken once.
@@ -95,6 +93,32 @@ impl Discovery {
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.clone()
     }
+}
+
+fn spawn(config: &ServiceDiscovery, found: Found, tasks: &mut JoinSet<()>) -> Result<(), HttpError> {
+    // What a source that fails below leaves behind: it has spoken, and found nothing.
+    found.set(Vec::new());
+    match config {
+        ServiceDiscovery::Static(groups) => found.set(groups.clone()),
+        ServiceDiscovery::File(config) => {
+            tasks.spawn(file::run(config.clone(), found.silent()));
+        }
+        ServiceDiscovery::Http(config) => {
+            tasks.spawn(http::HttpSource::new(config)?.run(found.silent()));
+        }
+        ServiceDiscovery::Dns(config) => {
+            tasks.spawn(dns::run(config.clone(), dns::Resolver::default(), found.silent()));
+        }
+        ServiceDiscovery::Consul(config) => {
+            tasks.spawn(consul::ConsulSource::new(config)?.run(found.silent()));
+        }
+        ServiceDiscovery::Kubernetes(config) => {
+            tasks.spawn(kubernetes::KubernetesSource::new(config)?.run(found.silent()));
+        }
+        // Refused when the configuration was checked.
+        ServiceDiscovery::NotBuilt { .. } => {}
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ fn start(text: &str) -> Discovery {
     let mut fields = Fields::of(&root, "t").unwrap();
     let configs = ServiceDiscovery::take_from(&mut fields).unwrap();
     fields.finish().unwrap();
-    Discovery::start(&configs).unwrap()
+    Discovery::start(&configs)
 }
 
 /// Waits until the groups, as `targets|label=value` texts, are `expected`.
@@ -153,4 +153,12 @@ async fn consul_services() {
     assert!(seen.contains(&("/v1/health/service/web?tag=prod&stale".to_owned(), Some("t".to_owned()))), "{seen:?}");
     assert!(!seen.iter().any(|(uri, _)| uri.contains("service/db")));
     server.abort();
+}
+
+#[tokio::test]
+async fn a_source_that_cannot_start_finds_nothing() {
+    let discovery =
+        start("kubernetes_sd_configs: [{role: pod, kubeconfig_file: /nowhere}]\nstatic_configs: [{targets: [a]}]");
+    assert_eq!(discovery.failed(), 1);
+    wait_for(&discovery, &["a|"]).await;
 }

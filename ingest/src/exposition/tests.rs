@@ -321,3 +321,45 @@ proptest! {
         let _ = read(OpenMetrics, body.as_bytes());
     }
 }
+
+/// Reads all of a protobuf body, whatever it says.
+fn read_protobuf(body: &[u8]) -> usize {
+    let mut metrics = 0;
+    for family in protobuf::families(body).flatten() {
+        for metric in &family.metrics {
+            if let Ok(metric) = protobuf::Metric::decode(metric, family.kind) {
+                metrics += 1;
+                if let protobuf::MetricValue::Histogram(histogram) = &metric.value {
+                    let _ = histogram.classic();
+                }
+            }
+        }
+    }
+    metrics
+}
+
+proptest! {
+    #[test]
+    fn any_protobuf_is_read_or_refused(body in prop::collection::vec(any::<u8>(), 0..300)) {
+        read_protobuf(&body);
+    }
+}
+
+/// Real bodies with a byte changed here and there.
+#[test]
+fn damaged_protobuf_is_read_or_refused() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/realdata/exposition");
+    let Ok(body) = std::fs::read(folder.join("prometheus.t10min.protobuf.bin")) else {
+        println!("no real scrapes at {}", folder.display());
+        return;
+    };
+    assert!(read_protobuf(&body) > 100);
+    let mut damaged = body.clone();
+    for at in (0..body.len()).step_by(97) {
+        for byte in [0, 0xff, body[at] ^ 0x10] {
+            damaged[at] = byte;
+            read_protobuf(&damaged);
+        }
+        damaged[at] = body[at];
+    }
+}

@@ -93,7 +93,7 @@ impl ScrapeManager {
                     let same_sources = old.filter(|old| old.config.discoveries == config.discoveries);
                     let discovery = match same_sources {
                         Some(old) => old.discovery.clone(),
-                        None => Arc::new(Discovery::start(&config.discoveries).map_err(failed)?),
+                        None => Arc::new(Discovery::start(&config.discoveries)),
                     };
                     changes.push((Prepared::new(config, &self.shared).map_err(failed)?, discovery));
                 }
@@ -115,11 +115,13 @@ impl ScrapeManager {
                 }
                 None => Arc::new(Pool::new(self.shared.clone(), prepared)),
             };
+            let mut seen = discovery.changes();
+            seen.mark_unchanged();
             if let Some(groups) = discovery.groups() {
                 pool.sync(groups).await;
             }
             let delay = self.shared.options.discovery_delay;
-            let follower = tokio::spawn(follow(pool.clone(), discovery.clone(), delay)).abort_handle();
+            let follower = tokio::spawn(follow(pool.clone(), discovery.clone(), seen, delay)).abort_handle();
             jobs.insert(config.job_name.clone(), RunningJob { config, pool, discovery, follower });
         }
         *self.pools.lock() = jobs.iter().map(|(name, job)| (name.clone(), job.pool.clone())).collect();
@@ -184,8 +186,7 @@ impl ScrapeManager {
 }
 
 /// Brings what discovery finds to the pool, until it is aborted.
-async fn follow(pool: Arc<Pool>, discovery: Arc<Discovery>, delay: Duration) {
-    let mut changes = discovery.changes();
+async fn follow(pool: Arc<Pool>, discovery: Arc<Discovery>, mut changes: watch::Receiver<u64>, delay: Duration) {
     if discovery.groups().is_none() {
         let complete = async { while discovery.groups().is_none() && changes.changed().await.is_ok() {} };
         let in_time = tokio::time::timeout(FIRST_ANSWER, complete).await;

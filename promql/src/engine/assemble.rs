@@ -61,7 +61,8 @@ impl Execution {
         let is_range = steps.end_ms() != steps.start_ms;
         let mut tile = tile.max(1);
         let mut first = 0;
-        let mut matrix = MatrixBuilder::default();
+        // A leaf that is too large may make smaller tiles of one.
+        let mut matrix = MatrixBuilder::of_tiles();
         while first < steps.count {
             let count = tile.min(steps.count - first);
             let part = Steps { start_ms: steps.at(first), count, ..steps };
@@ -80,6 +81,9 @@ impl Execution {
             if count > SMALLEST_TILE && self.preparer.largest_leaf.load(Ordering::Relaxed) > TILE_CELLS {
                 tile = (count / 2).max(SMALLEST_TILE);
                 continue;
+            }
+            if count == steps.count {
+                matrix = MatrixBuilder::default();
             }
             first += count;
             let (mut stream, table) = self.run(node)?;
@@ -106,14 +110,21 @@ impl Execution {
 /// Puts the rows of all tiles together by labels.
 #[derive(Default)]
 pub(super) struct MatrixBuilder {
+    /// Empty with one tile: then every row is a series of its own.
     numbers: HashMap<Labels, usize>,
+    several_tiles: bool,
     series: Vec<MatrixSeries>,
 }
 
 impl MatrixBuilder {
+    /// For rows from more than one tile.
+    pub fn of_tiles() -> MatrixBuilder {
+        MatrixBuilder { several_tiles: true, ..MatrixBuilder::default() }
+    }
+
     fn series(&mut self, labels: &Labels) -> &mut MatrixSeries {
         let next = self.series.len();
-        let number = *self.numbers.entry(labels.clone()).or_insert(next);
+        let number = if self.several_tiles { *self.numbers.entry(labels.clone()).or_insert(next) } else { next };
         if number == next {
             self.series.push(MatrixSeries { labels: labels.clone(), points: Vec::new(), histograms: Vec::new() });
         }
@@ -138,7 +149,9 @@ impl MatrixBuilder {
 
     /// Ascending by labels.
     pub fn finish(mut self) -> Vec<MatrixSeries> {
-        self.series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        if !self.series.is_sorted_by(|a, b| a.labels <= b.labels) {
+            self.series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        }
         self.series
     }
 }

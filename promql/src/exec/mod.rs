@@ -12,7 +12,6 @@ pub(crate) mod aggregate;
 pub(crate) mod broadcast;
 pub(crate) mod elementwise;
 pub(crate) mod histogram_aggregate;
-pub(crate) mod histogram_bytes;
 pub(crate) mod histogram_call;
 pub(crate) mod histogram_cells;
 pub(crate) mod histogram_value;

@@ -47,9 +47,10 @@ impl Rank {
     }
 
     /// Marks which of a group's rows stay at which steps; with one step also says in which order.
-    fn rank_by_value(&self, rows: &[Row<'_>], keep: &mut [Vec<bool>], order: &mut Vec<u32>) {
+    fn rank_by_value(&self, rows: &[Row<'_>], keep: &mut [Vec<bool>], scratch: &mut Scratch) {
         let largest = self.op == AggregateOp::Topk;
-        let mut columns: Vec<Vec<(u32, f64)>> = vec![Vec::with_capacity(rows.len()); BLOCK_STEPS.min(self.width)];
+        let Scratch { columns, order } = scratch;
+        columns.resize_with(BLOCK_STEPS.min(self.width), Vec::new);
         for block in (0..self.width).step_by(BLOCK_STEPS) {
             let steps = block..(block + BLOCK_STEPS).min(self.width);
             columns.iter_mut().for_each(Vec::clear);
@@ -93,6 +94,15 @@ impl Rank {
     }
 }
 
+/// Memory that groups use in turn.
+#[derive(Default)]
+struct Scratch {
+    /// Per step of a block the rows with a sample.
+    columns: Vec<Vec<(u32, f64)>>,
+    /// Rows that stay at the step looked at last, best first.
+    order: Vec<u32>,
+}
+
 /// `k` as a number of series: below 1 none, and never more than `limit`.
 fn as_count(k: f64, limit: usize) -> usize {
     if k >= 1.0 { (k as usize).min(limit) } else { 0 }
@@ -116,20 +126,21 @@ impl GridOperator for Rank {
             if ranks && grid.rows().any(|row| !row.histograms.is_empty()) {
                 query.note(|notes| notes.histogram_ignored_in_aggregation(self.op.name(), self.place));
             }
-            for rows in self.grouped(&grid) {
+            let mut scratch = Scratch::default();
+            for rows in self.grouped(&grid).into_iter().filter(|rows| !rows.is_empty()) {
                 query.check()?;
                 let mut keep = vec![vec![false; self.width]; rows.len()];
-                let mut order = Vec::new();
+                scratch.order.clear();
                 match self.op {
                     AggregateOp::Limitk => self.limit(&rows, &mut keep),
                     AggregateOp::LimitRatio => self.sample_ratio(&rows, &mut keep),
-                    _ => self.rank_by_value(&rows, &mut keep, &mut order),
+                    _ => self.rank_by_value(&rows, &mut keep, &mut scratch),
                 }
                 if !(self.ordered && self.is_by_value()) {
-                    order = (0..rows.len() as u32).collect();
+                    scratch.order = (0..rows.len() as u32).collect();
                 }
-                for index in order {
-                    emit_kept(rows[index as usize], &keep[index as usize], self.is_by_value(), &mut out);
+                for index in scratch.order.iter().map(|index| *index as usize) {
+                    emit_kept(rows[index], &keep[index], self.is_by_value(), &mut out);
                 }
             }
         }

@@ -486,36 +486,14 @@ pub fn parts<'i>(pair: Pair<'i, Rule>) -> impl Iterator<Item = Pair<'i, Rule>> {
 fn is_separator(rule: Rule) -> bool {
     matches!(
         rule,
-        Rule::EQUAL
-            | Rule::COMMA
+        Rule::COMMA
             | Rule::LEFT_BRACE
             | Rule::RIGHT_BRACE
             | Rule::LEFT_PAREN
             | Rule::RIGHT_PAREN
-            | Rule::METRIC_IDENTIFIER
-            | Rule::NUMBER
-            | Rule::DURATION
-            | Rule::ADD
-            | Rule::SUB
-            | Rule::MUL
-            | Rule::DIV
-            | Rule::MOD
-            | Rule::POW
-            | Rule::EQUAL_EQUAL
-            | Rule::NOT_EQUAL
-            | Rule::GREATER_EQUAL
-            | Rule::GREATER
-            | Rule::LESS_EQUAL
-            | Rule::LESS
-            | Rule::TRIM_UPPER
-            | Rule::TRIM_LOWER
-            | Rule::EQUAL_REGEX
-            | Rule::NOT_EQUAL_REGEX
             | Rule::AT
-            | Rule::AND
-            | Rule::OR
-            | Rule::UNLESS
             | Rule::OFFSET
+            | Rule::AGGREGATOR
     )
 }
 

@@ -68,9 +68,10 @@ mod tests {
     fn small_and_large_values_have_an_exponent() {
         let texts = [123_456.0, 999_999.5, 1e6, 1.25e-4, 1.25e-5, -1e100, 0.0, -0.0, 1e20].map(format_g);
         assert_eq!(texts, ["123456", "999999.5", "1e+06", "0.000125", "1.25e-05", "-1e+100", "0", "-0", "1e+20"]);
-        assert_eq!(format_decimal(1_125_899_906_842_624.25), "1125899906842624.2");
-        assert_eq!(format_decimal(-1_125_899_906_842_624.75), "-1125899906842624.8");
-        assert_eq!(format_g(1_125_899_906_842_624.25), "1.1258999068426242e+15");
+        let exact = 2f64.powi(50);
+        assert_eq!(format_decimal(exact + 0.25), "1125899906842624.2");
+        assert_eq!(format_decimal(-exact - 0.75), "-1125899906842624.8");
+        assert_eq!(format_g(exact + 0.25), "1.1258999068426242e+15");
         assert_eq!([0.1 + 0.2, 1e300, 2f64.powi(70), 5e-7].map(format_decimal)[0], "0.30000000000000004");
         assert_eq!([f64::NAN, f64::INFINITY, f64::NEG_INFINITY].map(format_g), ["NaN", "+Inf", "-Inf"]);
     }
