@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::serve::{Listener, ListenerExt};
+use axum::serve::ListenerExt;
 use pilaster_ingest::scrape::{ScrapeManager, ScrapeOptions};
 use pilaster_model::Labels;
 use pilaster_promql::parser::ParseOptions;
@@ -17,13 +17,13 @@ use pilaster_promql::{Engine, EngineOptions};
 use pilaster_sql::{SqlOptions, SqlService};
 use pilaster_storage::env::Env;
 use pilaster_storage::{ReplayProgress, Store, StoreOptions, WalSync};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::app::{App, Control, Parts, Replay, Setup, now_ms};
 use crate::config::Config;
+use crate::connection::Limited;
 use crate::flags::Flags;
 use crate::sql_source::StoreProvider;
 
@@ -76,6 +76,7 @@ pub fn run(flags: Flags) -> Result<(), ServerError> {
 
 async fn serve(flags: Flags, queries: tokio::runtime::Handle) -> Result<(), ServerError> {
     tracing::info!(version = crate::build::VERSION, prometheus = crate::build::PROMETHEUS_VERSION, "Starting Pilaster");
+    refuse_flags(&flags)?;
     warn_of_flags(&flags);
     let cors = regex::Regex::new(&format!("^(?s:{})$", flags.get("web.cors.origin")))
         .map_err(|error| ServerError::Flags(format!("invalid CORS origin: {error}")))?;
@@ -107,12 +108,15 @@ async fn serve(flags: Flags, queries: tokio::runtime::Handle) -> Result<(), Serv
     let (stop_serving, serving_stopped) = watch::channel(false);
     let mut servers = tokio::task::JoinSet::new();
     let connections = Arc::new(Semaphore::new(app.flags.count("web.max-connections").clamp(1, Semaphore::MAX_PERMITS)));
+    // A connection is quiet while its query runs.
+    let patience = app.flags.duration("web.read-timeout").max(app.query_timeout() + GRACE);
     for listener in listeners {
         if let Ok(address) = listener.local_addr() {
             tracing::info!(address = %address, component = "web", "Listening on");
         }
         let routes = crate::api::router(&app);
-        servers.spawn(serve_http(listener, routes, connections.clone(), serving_stopped.clone()));
+        let listener = Limited::new(listener, connections.clone(), patience);
+        servers.spawn(serve_http(listener, routes, serving_stopped.clone()));
     }
 
     let outcome = live(&app, controls, &serving_stopped, &stop_serving).await;
@@ -151,14 +155,10 @@ async fn live(
         }
     };
     let scrapes = start_scrapes(app, &store).await?;
-    let sql = Arc::new(start_sql(app, &store)?);
+    let engine = Arc::new(Engine::new(engine_options(&app.flags)));
+    let sql = Arc::new(start_sql(app, &store, &scrapes, engine.clone())?);
     let sql_server = listen_for_sql(app, &sql, serving_stopped).await?;
-    app.become_ready(Parts {
-        store: store.clone(),
-        scrapes: scrapes.clone(),
-        engine: Arc::new(Engine::new(engine_options(&app.flags))),
-        sql,
-    });
+    app.become_ready(Parts { store: store.clone(), scrapes: scrapes.clone(), engine, sql });
     tracing::info!("Server is ready to receive web requests.");
 
     let mut maintenance = tokio::time::interval(MAINTENANCE_INTERVAL);
@@ -209,6 +209,20 @@ fn load(file: &Path) -> Result<Config, ServerError> {
         .map_err(|error| ServerError::Config { file: file.to_string_lossy().into_owned(), reason: error.to_string() })
 }
 
+/// Flags that must not be passed over: what they ask for protects somebody, or replaces what we do.
+fn refuse_flags(flags: &Flags) -> Result<(), ServerError> {
+    if !flags.get("web.config.file").is_empty() {
+        let text =
+            "--web.config.file is not built yet: this server would be open where the file asks for TLS or passwords";
+        return Err(ServerError::Flags(text.to_owned()));
+    }
+    if flags.on("agent") {
+        let text = "--agent is not built yet: this server forwards nothing by remote write";
+        return Err(ServerError::Flags(text.to_owned()));
+    }
+    Ok(())
+}
+
 fn warn_of_flags(flags: &Flags) {
     let without_effect = flags.without_effect();
     if !without_effect.is_empty() {
@@ -218,9 +232,6 @@ fn warn_of_flags(flags: &Flags) {
     let unknown: Vec<&str> = flags.features().filter(|name| !KNOWN_FEATURES.contains(name)).collect();
     if !unknown.is_empty() {
         tracing::warn!(features = unknown.join(","), "features that have no effect in Pilaster");
-    }
-    if flags.on("agent") {
-        tracing::warn!("agent mode is not built: this is a full server");
     }
 }
 
@@ -356,7 +367,12 @@ async fn start_scrapes(app: &App, store: &Arc<Store>) -> Result<Arc<ScrapeManage
     Ok(scrapes)
 }
 
-fn start_sql(app: &App, store: &Arc<Store>) -> Result<SqlService, ServerError> {
+fn start_sql(
+    app: &App,
+    store: &Arc<Store>,
+    scrapes: &Arc<ScrapeManager>,
+    engine: Arc<Engine>,
+) -> Result<SqlService, ServerError> {
     let options = SqlOptions {
         memory_bytes: usize::try_from(app.flags.bytes("sql.max-memory")).unwrap_or(usize::MAX),
         timeout: app.flags.duration("query.timeout"),
@@ -364,8 +380,8 @@ fn start_sql(app: &App, store: &Arc<Store>) -> Result<SqlService, ServerError> {
         promoted_labels: store.options().promoted_labels.clone(),
         ..SqlOptions::default()
     };
-    let provider = Arc::new(StoreProvider::new(store.clone()));
-    SqlService::new(provider, options).map_err(|error| ServerError::Start(error.to_string()))
+    let provider = Arc::new(StoreProvider::new(store.clone(), scrapes.clone()));
+    SqlService::new(provider, engine, options).map_err(|error| ServerError::Start(error.to_string()))
 }
 
 async fn listen_for_sql(
@@ -377,9 +393,22 @@ async fn listen_for_sql(
     if address.is_empty() {
         return Ok(None);
     }
-    let _ = (sql, stopped);
-    tracing::warn!(address, "SQL over the PostgreSQL protocol is not built yet; use POST /api/v1/sql");
-    Ok(None)
+    let listener = match listen(address).await {
+        Ok(listener) => listener,
+        // The default port may be another server's: whoever did not ask for SQL gets the rest of this one.
+        Err(error) if !app.flags.given("sql.listen-address") => {
+            tracing::error!(%error, "SQL over the PostgreSQL protocol is off; name another --sql.listen-address");
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(address = %address, component = "sql", "Listening on");
+    }
+    let (sql, stopped) = (sql.clone(), stopped.clone());
+    Ok(Some(tokio::spawn(async move {
+        pilaster_sql::pg::serve(sql, listener, until_stopped(stopped)).await;
+    })))
 }
 
 async fn until_stopped(mut stopped: watch::Receiver<bool>) {
@@ -424,92 +453,14 @@ async fn try_reload(app: &Arc<App>, scrapes: &Arc<ScrapeManager>) -> Result<(), 
     Ok(())
 }
 
-async fn serve_http(
-    listener: TcpListener,
-    routes: Router,
-    connections: Arc<Semaphore>,
-    stopped: watch::Receiver<bool>,
-) {
-    let listener = Limited { listener, connections }.tap_io(|connection| {
-        if let Err(error) = connection.stream.set_nodelay(true) {
+async fn serve_http(listener: Limited, routes: Router, stopped: watch::Receiver<bool>) {
+    let listener = listener.tap_io(|connection| {
+        if let Err(error) = connection.set_nodelay() {
             tracing::debug!(%error, "could not switch off delays of small packets");
         }
     });
     if let Err(error) = axum::serve(listener, routes).with_graceful_shutdown(until_stopped(stopped)).await {
         tracing::error!(%error, "the HTTP server ended");
-    }
-}
-
-/// A listener that accepts while there is room.
-struct Limited {
-    listener: TcpListener,
-    connections: Arc<Semaphore>,
-}
-
-/// A connection and its place.
-struct Connection {
-    stream: TcpStream,
-    _place: Option<OwnedSemaphorePermit>,
-}
-
-impl Listener for Limited {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        let place = self.connections.clone().acquire_owned().await.ok();
-        let (stream, address) = Listener::accept(&mut self.listener).await;
-        (Connection { stream, _place: place }, address)
-    }
-
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-        bytes: &[u8],
-    ) -> std::task::Poll<std::io::Result<usize>> {
-        std::pin::Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-        slices: &[std::io::IoSlice<'_>],
-    ) -> std::task::Poll<std::io::Result<usize>> {
-        std::pin::Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 

@@ -136,6 +136,7 @@ fn what_cannot_start_says_why() {
     let data = format!("--storage.tsdb.path={}", dir.path().join("d").display());
     for (flags, code, reason) in [
         (vec!["--no-such-flag".to_owned()], 2, "unknown long flag '--no-such-flag'".to_owned()),
+        (vec!["--web.config.file=w.yml".to_owned()], 2, "--web.config.file is not built yet".to_owned()),
         (vec!["--query.timeout=x".to_owned()], 2, "not a valid duration string: \"x\"".to_owned()),
         (
             vec![format!("--config.file={}", bad.display())],

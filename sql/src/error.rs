@@ -26,6 +26,8 @@ pub mod sqlstate {
     pub const DIVISION_BY_ZERO: &str = "22012";
     pub const INVALID_PARAMETER: &str = "22023";
     pub const INVALID_TEXT: &str = "22P02";
+    pub const INVALID_BINARY: &str = "22P03";
+    pub const NO_TRANSACTION: &str = "25P01";
     pub const READ_ONLY: &str = "25006";
     pub const ABORTED_TRANSACTION: &str = "25P02";
     pub const UNDEFINED_STATEMENT: &str = "26000";

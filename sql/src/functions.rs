@@ -4,7 +4,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanBuilder, StringViewBuilder};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanBuilder, StringViewArray, StringViewBuilder};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, FieldRef, Int64Type};
 use datafusion::common::DFSchema;
@@ -20,7 +20,9 @@ use datafusion::sql::sqlparser::ast::BinaryOperator;
 use crate::error::{SqlError, sqlstate};
 
 /// No function call makes more than this for one batch of rows.
-const MAX_RESULT_BYTES: u64 = 128 * 1024 * 1024;
+const MAX_RESULT_BYTES: u64 = 64 * 1024 * 1024;
+/// Nor a single value larger than this: a constant is repeated for every row of a batch, a joined value for every match.
+const MAX_VALUE_BYTES: u64 = 256 * 1024;
 /// Nor does one compare more than this many pairs of characters.
 const MAX_PAIRS: u64 = 1_000_000_000;
 
@@ -126,11 +128,16 @@ impl ScalarUDFImpl for Bounded {
         let all_scalar = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let rows = if all_scalar { 1 } else { args.number_rows };
         let arguments = args.args.iter().map(|arg| Sizes::of(arg, rows)).collect::<Result<Vec<_>>>()?;
+        let (value_limit, limit) =
+            if self.bound == Bound::Product { (MAX_PAIRS, MAX_PAIRS) } else { (MAX_VALUE_BYTES, MAX_RESULT_BYTES) };
         let mut total = 0u64;
         for row in 0..rows {
-            total = total.saturating_add(self.bound.of_row(&arguments, row));
+            let bytes = self.bound.of_row(&arguments, row);
+            if bytes > value_limit {
+                return Err(too_large(self.name(), bytes, value_limit));
+            }
+            total = total.saturating_add(bytes);
         }
-        let limit = if self.bound == Bound::Product { MAX_PAIRS } else { MAX_RESULT_BYTES };
         if total > limit {
             return Err(too_large(self.name(), total, limit));
         }
@@ -140,7 +147,7 @@ impl ScalarUDFImpl for Bounded {
 
 fn too_large(name: &str, found: u64, limit: u64) -> datafusion::error::DataFusionError {
     SqlError::new(sqlstate::OUT_OF_MEMORY, format!("out of memory: the result of {name} is too large"))
-        .with_hint(format!("it could reach {found} bytes for one batch of rows, the limit is {limit}"))
+        .with_hint(format!("it could reach {found} bytes, the limit is {limit}"))
         .into()
 }
 
@@ -239,7 +246,28 @@ fn value_bytes(array: &dyn Array, row: usize) -> u64 {
 }
 
 fn elements_bytes(elements: &ArrayRef) -> u64 {
-    elements.get_array_memory_size() as u64
+    match elements.data_type() {
+        data_type if data_type.is_primitive() => (elements.len() * data_type.primitive_width().unwrap_or(16)) as u64,
+        _ => (0..elements.len()).map(|index| value_bytes(elements.as_ref(), index).max(16)).sum(),
+    }
+}
+
+/// Bytes of the largest text or array in `array`.
+pub fn largest_value(array: &ArrayRef) -> u64 {
+    match array.data_type() {
+        DataType::Utf8
+        | DataType::LargeUtf8
+        | DataType::Utf8View
+        | DataType::Binary
+        | DataType::LargeBinary
+        | DataType::BinaryView
+        | DataType::List(_)
+        | DataType::LargeList(_) => {
+            let valid = (0..array.len()).filter(|row| array.is_valid(*row));
+            valid.map(|row| value_bytes(array.as_ref(), row)).max().unwrap_or(0)
+        }
+        _ => 0,
+    }
 }
 
 /// Plans `a || b` over text as a bounded function: chains of it can double a value again and again.
@@ -302,10 +330,14 @@ impl ScalarUDFImpl for TextConcat {
         let rows = if all_scalar { 1 } else { args.number_rows };
         let sides = texts(&args.args, rows)?;
         let (left, right) = (sides[0].as_string_view(), sides[1].as_string_view());
-        let total: u64 =
-            (0..rows).map(|row| (left.views()[row] as u32 as u64) + (right.views()[row] as u32 as u64)).sum();
-        if total > MAX_RESULT_BYTES {
-            return Err(too_large("||", total, MAX_RESULT_BYTES));
+        let length = |side: &StringViewArray, row: usize| u64::from(side.views()[row] as u32);
+        let mut total = 0;
+        for row in 0..rows {
+            let bytes = length(left, row) + length(right, row);
+            total += bytes;
+            if bytes > MAX_VALUE_BYTES || total > MAX_RESULT_BYTES {
+                return Err(too_large("||", bytes.max(total), MAX_VALUE_BYTES));
+            }
         }
         let mut joined = StringViewBuilder::with_capacity(rows);
         let mut text = String::new();

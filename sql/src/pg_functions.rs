@@ -103,7 +103,7 @@ const ENTRIES: &[Entry] = &[
     }),
     Entry("current_user", Answer::Text, 0, 0, user),
     Entry("session_user", Answer::Text, 0, 0, user),
-    Entry("pg_get_userbyid", Answer::Text, 1, 1, user),
+    Entry("pg_get_userbyid", Answer::Text, 1, 1, |_, _| Ok(Cell::Text(pg_catalog::OWNER.to_owned()))),
     Entry("pg_backend_pid", Answer::Int32, 0, 0, |info, _| Ok(Cell::Int(info.settings.backend_pid.into()))),
     Entry("pg_is_in_recovery", Answer::Bool, 0, 0, no),
     Entry("inet_server_addr", Answer::Text, 0, 0, null),
@@ -164,6 +164,7 @@ const ENTRIES: &[Entry] = &[
     Entry("pg_get_partkeydef", Answer::Text, 1, 1, null),
     Entry("pg_get_partition_constraintdef", Answer::Text, 1, 1, null),
     Entry("pg_get_statisticsobjdef_columns", Answer::Text, 1, 1, null),
+    Entry("pg_get_function_sqlbody", Answer::Text, 1, 1, null),
     Entry("pg_get_functiondef", Answer::Text, 1, 1, null),
     Entry("pg_get_function_result", Answer::Text, 1, 1, |_, arguments| {
         Ok(pg_catalog::function(arguments[0].as_oid()).map_or(Cell::Null, |known| Cell::Text(known.result.to_owned())))

@@ -4,8 +4,9 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     ArrayElemTypeDef, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, SelectItem,
-    SelectItem::ExprWithAlias, SetExpr, TableAliasColumnDef, TableFactor, UnaryOperator, Value, VisitMut, VisitorMut,
+    FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, Join, JoinOperator, ObjectName, ObjectNamePart, Query,
+    Select, SelectItem, SelectItem::ExprWithAlias, SetExpr, TableAliasColumnDef, TableFactor, UnaryOperator, Value,
+    Visit, VisitMut, Visitor, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -22,7 +23,7 @@ use crate::statement::unsupported;
 /// `0A000` for operators that have no counterpart.
 pub fn for_datafusion(query: &mut Query) -> Result<(), SqlError> {
     distinct_names(query);
-    match query.visit(&mut Rewriter) {
+    match VisitMut::visit(query, &mut Rewriter) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),
     }
@@ -52,7 +53,7 @@ pub fn any_of_placeholders(query: &mut Query) -> Vec<usize> {
         }
     }
     let mut visitor = AnyVisitor(Vec::new());
-    let _ = query.visit(&mut visitor);
+    let _ = VisitMut::visit(query, &mut visitor);
     visitor.0
 }
 
@@ -106,6 +107,17 @@ impl VisitorMut for Rewriter {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<SqlError> {
         name_function_columns(query);
+        if reads_nothing(query) {
+            // Nothing to order, and perhaps by columns that the emptied select no longer has.
+            query.order_by = None;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<SqlError> {
+        if select_reads_nothing(select) && !crate::statement::has_wildcard(&select.projection) {
+            empty(select);
+        }
         ControlFlow::Continue(())
     }
 
@@ -151,6 +163,7 @@ impl VisitorMut for Rewriter {
         match expr {
             // Tables that are always empty: their subqueries need no planner, which cannot correlate such ones.
             Expr::Subquery(query) if reads_nothing(query) => *expr = null(),
+            Expr::Subquery(query) => aggregate_lookup(query),
             Expr::Exists { subquery, negated } if reads_nothing(subquery) => {
                 *expr = Expr::Value(Value::Boolean(*negated).into());
             }
@@ -276,24 +289,133 @@ fn for_each_derived(body: &mut SetExpr, visit: &mut impl FnMut(&mut Query)) {
     }
 }
 
-/// Whether every row of `query` would come from a catalog table that never has rows, and it does not aggregate.
+/// Whether every row of `query` would come from a catalog table that never has rows.
 fn reads_nothing(query: &Query) -> bool {
-    let SetExpr::Select(select) = query.body.as_ref() else { return false };
-    let aggregates = select.projection.iter().any(|item| match item {
-        SelectItem::UnnamedExpr(Expr::Function(function)) => {
-            matches!(last_word(&function.name).as_str(), "count" | "array_agg" | "string_agg" | "max" | "min" | "sum")
-        }
-        _ => false,
-    });
-    let Some(first) = select.from.first() else { return false };
-    !aggregates
-        && matches!(&first.relation, TableFactor::Table { name, args: None, .. }
-            if PgCatalog::is_always_empty(&last_word(name)))
+    matches!(query.body.as_ref(), SetExpr::Select(select) if select_reads_nothing(select))
 }
 
-/// `ARRAY(SELECT x …)` as `(SELECT array_agg(x) FROM (SELECT x …))`.
+/// See [`reads_nothing`]; an aggregate makes a row even of nothing.
+fn select_reads_nothing(select: &Select) -> bool {
+    let Some(first) = select.from.first() else { return false };
+    let keeps_emptiness = |join: &Join| {
+        matches!(
+            join.join_operator,
+            JoinOperator::Join(_)
+                | JoinOperator::Inner(_)
+                | JoinOperator::Left(_)
+                | JoinOperator::LeftOuter(_)
+                | JoinOperator::CrossJoin(_)
+        )
+    };
+    is_empty_table(&first.relation)
+        && first.joins.iter().all(keeps_emptiness)
+        && !select.projection.iter().any(item_aggregates)
+        && matches!(&select.group_by, GroupByExpr::Expressions(groups, _) if groups.is_empty())
+}
+
+fn is_empty_table(factor: &TableFactor) -> bool {
+    let TableFactor::Table { name, args: None, .. } = factor else { return false };
+    is_catalog_table(name) && PgCatalog::is_always_empty(&last_word(name))
+}
+
+/// Only names with their schema: a metric may be called `views` or `triggers`.
+fn is_catalog_table(name: &ObjectName) -> bool {
+    name.0.len() >= 2
+        && name.0[name.0.len() - 2].as_ident().is_some_and(|schema| {
+            schema.value.eq_ignore_ascii_case(PG_CATALOG) || schema.value.eq_ignore_ascii_case(INFORMATION_SCHEMA)
+        })
+}
+
+fn item_aggregates(item: &SelectItem) -> bool {
+    match item {
+        SelectItem::UnnamedExpr(expr) | ExprWithAlias { expr, .. } => aggregates(expr),
+        _ => false,
+    }
+}
+
+/// Whether a call of an aggregate stands anywhere in `expr`.
+fn aggregates(expr: &Expr) -> bool {
+    struct Finder {
+        /// Subqueries around the current place: their aggregates are theirs.
+        depth: usize,
+    }
+    impl Visitor for Finder {
+        type Break = ();
+
+        fn pre_visit_query(&mut self, _query: &Query) -> ControlFlow<()> {
+            self.depth += 1;
+            ControlFlow::Continue(())
+        }
+
+        fn post_visit_query(&mut self, _query: &Query) -> ControlFlow<()> {
+            self.depth -= 1;
+            ControlFlow::Continue(())
+        }
+
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            match expr {
+                Expr::Function(function)
+                    if self.depth == 0 && AGGREGATES.contains(&last_word(&function.name).as_str()) =>
+                {
+                    ControlFlow::Break(())
+                }
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    Visit::visit(expr, &mut Finder { depth: 0 }).is_break()
+}
+
+const AGGREGATES: &[&str] =
+    &["count", "array_agg", "string_agg", "max", "min", "sum", "avg", "bool_or", "bool_and", "json_agg", "jsonb_agg"];
+
+/// Leaves only the shape of a select over nothing: the same columns, no row. What it computes need not be known.
+fn empty(select: &mut Select) {
+    for item in &mut select.projection {
+        let name = match item {
+            SelectItem::UnnamedExpr(expr) => expr_name(expr).unwrap_or_else(|| "?column?".to_owned()),
+            ExprWithAlias { alias, .. } => {
+                *item = ExprWithAlias { expr: null(), alias: alias.clone() };
+                continue;
+            }
+            _ => return,
+        };
+        *item = ExprWithAlias { expr: null(), alias: Ident::with_quote('"', name) };
+    }
+    let mut seen = Vec::new();
+    for (index, item) in select.projection.iter_mut().enumerate() {
+        if let ExprWithAlias { alias, .. } = item {
+            if seen.contains(&alias.value) {
+                alias.value = format!("{} ({index})", alias.value);
+            }
+            seen.push(alias.value.clone());
+        }
+    }
+    select.from.truncate(1);
+    if let Some(first) = select.from.first_mut() {
+        first.joins.clear();
+    }
+    select.distinct = None;
+    select.selection = Some(Expr::Value(Value::Boolean(false).into()));
+}
+
+/// Array columns of the catalogs that are always NULL.
+const NULL_ARRAYS: &[&str] = &["reloptions", "relacl", "attacl", "attoptions", "attfdwoptions"];
+
+/// `ARRAY(SELECT x …)` as `(SELECT array_agg(x) …)`.
 fn array_subquery(query: &Query) -> Expr {
-    if reads_nothing(query) {
+    let SetExpr::Select(select) = query.body.as_ref() else { return derived_array(query) };
+    let unnests_null = match select.from.first().map(|table| &table.relation) {
+        Some(TableFactor::Table { name, args: Some(arguments), .. }) if last_word(name) == "unnest" => {
+            matches!(arguments.args.first(), Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)))
+                if expr_name(expr).is_some_and(|column| NULL_ARRAYS.contains(&column.as_str())))
+        }
+        Some(TableFactor::UNNEST { array_exprs, .. }) => {
+            array_exprs.iter().all(|expr| expr_name(expr).is_some_and(|column| NULL_ARRAYS.contains(&column.as_str())))
+        }
+        _ => false,
+    };
+    if unnests_null || reads_nothing(query) {
         return Expr::Cast {
             kind: CastKind::Cast,
             expr: Box::new(null()),
@@ -302,8 +424,49 @@ fn array_subquery(query: &Query) -> Expr {
             format: None,
         };
     }
-    let sql = format!("(SELECT array_agg(item) FROM ({query}) AS items(item))");
-    fragment(&sql).unwrap_or_else(null)
+    let plain = query.with.is_none()
+        && query.limit_clause.is_none()
+        && query.fetch.is_none()
+        && select.distinct.is_none()
+        && select.having.is_none()
+        && matches!(&select.group_by, GroupByExpr::Expressions(groups, _) if groups.is_empty());
+    match select.projection.as_slice() {
+        // In place, so that it may refer to tables outside, which a derived table could not.
+        [SelectItem::UnnamedExpr(item) | ExprWithAlias { expr: item, .. }] if plain => {
+            let order = if query.order_by.is_some() { format!(" ORDER BY {item}") } else { String::new() };
+            let mut select = select.clone();
+            let mut query = query.clone();
+            query.order_by = None;
+            if let Some(aggregate) = fragment(&format!("array_agg({item}{order})")) {
+                select.projection = vec![SelectItem::UnnamedExpr(aggregate)];
+                query.body = Box::new(SetExpr::Select(select));
+                return Expr::Subquery(Box::new(query));
+            }
+            null()
+        }
+        _ => derived_array(&query.clone()),
+    }
+}
+
+fn derived_array(query: &Query) -> Expr {
+    fragment(&format!("(SELECT array_agg(item) FROM ({query}) AS items(item))")).unwrap_or_else(null)
+}
+
+/// A look-up in a catalog finds at most one row, but the planner wants that written: `(SELECT max(x) FROM …)`.
+fn aggregate_lookup(query: &mut Query) {
+    let plain = query.limit_clause.is_none() && query.order_by.is_none();
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    let from_catalog = matches!(select.from.first().map(|table| &table.relation),
+        Some(TableFactor::Table { name, args: None, .. }) if is_catalog_table(name));
+    let grouped = !matches!(&select.group_by, GroupByExpr::Expressions(groups, _) if groups.is_empty());
+    if !plain || !from_catalog || grouped || select.selection.is_none() || select.distinct.is_some() {
+        return;
+    }
+    if let [SelectItem::UnnamedExpr(item) | ExprWithAlias { expr: item, .. }] = select.projection.as_mut_slice()
+        && !aggregates(item)
+    {
+        *item = call("max", vec![item.clone()]);
+    }
 }
 
 /// The elements of `ARRAY[…]` or of an array written as text; `None` for everything else.

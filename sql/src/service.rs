@@ -11,6 +11,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use datafusion::catalog::TableProvider;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::execution::context::{SQLOptions, SessionState};
@@ -18,11 +19,13 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::sql::parser::Statement as PlannerStatement;
 use datafusion::sql::sqlparser::ast::{DescribeAlias, Query, Statement};
 use futures::StreamExt;
 use pilaster_model::{Matcher, TimeRange};
+use pilaster_promql::Engine;
 use pilaster_promql::source::Source;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Semaphore, mpsc};
@@ -110,6 +113,7 @@ impl Default for SqlOptions {
 /// Runs SQL statements; shared by HTTP and the Postgres wire.
 pub struct SqlService {
     provider: Arc<dyn SourceProvider>,
+    engine: Arc<Engine>,
     options: SqlOptions,
     functions: Functions,
     environment: Arc<RuntimeEnv>,
@@ -124,7 +128,11 @@ const STACK_BYTES: usize = 64 * 1024 * 1024;
 impl SqlService {
     /// # Errors
     /// `58000` where the system gives no threads.
-    pub fn new(provider: Arc<dyn SourceProvider>, options: SqlOptions) -> Result<SqlService, SqlError> {
+    pub fn new(
+        provider: Arc<dyn SourceProvider>,
+        engine: Arc<Engine>,
+        options: SqlOptions,
+    ) -> Result<SqlService, SqlError> {
         let system = |what: &str, error: &dyn std::fmt::Display| {
             SqlError::new(sqlstate::SYSTEM_ERROR, format!("could not start {what}: {error}"))
         };
@@ -143,6 +151,7 @@ impl SqlService {
             .map_err(|error| system("the SQL environment", &error))?;
         Ok(SqlService {
             provider,
+            engine,
             functions: Functions::new(),
             environment,
             slots: Arc::new(Semaphore::new(options.max_concurrent.max(1))),
@@ -260,12 +269,13 @@ impl SqlService {
         let functions = self.functions.clone();
         let environment = Arc::clone(&self.environment);
         let partitions = self.options.partitions;
+        let engine = Arc::clone(&self.engine);
         let (kind, text, settings, its_stop) =
             (rows.kind, Arc::clone(&rows.text), Arc::clone(settings), Arc::clone(stop));
         let mut task = self.handle().spawn(async move {
             let permit = slots.acquire_owned().await;
             let snapshot = Arc::new(Snapshot::new(provider, its_stop, promoted));
-            let state = session::state(&functions, environment, &snapshot, &settings, partitions, kind);
+            let state = session::state(&functions, environment, engine, &snapshot, &settings, partitions, kind);
             let statement = match kind {
                 RowsKind::Query => Statement::Query(Box::new(query)),
                 RowsKind::Explain { analyze, verbose } => Statement::Explain {
@@ -515,6 +525,7 @@ async fn run(planned: Planned, slots: Arc<Semaphore>, sender: &mpsc::Sender<Mess
     let _permit = slots.acquire_owned().await;
     let failed = |error: DataFusionError| SqlError::from_datafusion(&error, &text);
     let physical: Arc<dyn ExecutionPlan> = state.create_physical_plan(&logical).await.map_err(failed)?;
+    check_constants(&physical).map_err(failed)?;
     let context: Arc<TaskContext> = state.task_ctx();
     let mut batches = execute_stream(physical, context).map_err(failed)?;
     while let Some(batch) = batches.next().await {
@@ -529,6 +540,35 @@ async fn run(planned: Planned, slots: Arc<Semaphore>, sender: &mpsc::Sender<Mess
     }
     Ok(())
 }
+
+/// Constants are repeated for every row of a batch, outside the memory pool: together they have to be small, unless the
+/// plan has just one row.
+fn check_constants(plan: &Arc<dyn ExecutionPlan>) -> Result<(), DataFusionError> {
+    let mut bytes = 0u64;
+    let mut has_rows = false;
+    plan.apply(|node| {
+        has_rows |= node.children().is_empty() && !matches!(node.name(), "PlaceholderRowExec" | "EmptyExec");
+        node.apply_expressions(&mut |root| {
+            root.apply(|expr| {
+                if let Some(literal) = expr.downcast_ref::<Literal>() {
+                    let size = literal.value().size() as u64;
+                    bytes += if size > 1024 { size } else { 0 };
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })?;
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if has_rows && bytes > MAX_CONSTANT_BYTES {
+        return Err(SqlError::new(sqlstate::OUT_OF_MEMORY, "out of memory: the statement's constants are too large")
+            .with_hint(format!("they have {bytes} bytes, the limit is {MAX_CONSTANT_BYTES}"))
+            .into());
+    }
+    Ok(())
+}
+
+/// Of all large constants in a plan over many rows.
+const MAX_CONSTANT_BYTES: u64 = 256 * 1024;
 
 /// Postgres's one column of plan text.
 fn explain_columns() -> Arc<[OutputColumn]> {

@@ -15,10 +15,12 @@ use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
 use datafusion::prelude::SessionConfig;
+use pilaster_promql::Engine;
 
 use crate::catalog::{DATABASE, Databases, PUBLIC, Snapshot};
 use crate::functions::{self, ConcatPlanner};
 use crate::pg_functions;
+use crate::promql_function::PromqlFunction;
 use crate::settings::Settings;
 use crate::statement::RowsKind;
 use crate::stop::StopRule;
@@ -55,10 +57,14 @@ impl Functions {
     }
 }
 
+/// Half the planner's default: what one wide row costs, a batch costs this many times.
+const BATCH_ROWS: usize = 4096;
+
 /// Everything the planner may use for one statement of this session over `snapshot`.
 pub fn state(
     functions: &Functions,
     environment: Arc<RuntimeEnv>,
+    engine: Arc<Engine>,
     snapshot: &Arc<Snapshot>,
     settings: &Arc<Settings>,
     partitions: usize,
@@ -68,6 +74,7 @@ pub fn state(
         .with_default_catalog_and_schema(DATABASE, PUBLIC)
         .with_create_default_catalog_and_schema(false)
         .with_information_schema(false)
+        .with_batch_size(BATCH_ROWS)
         .with_target_partitions(partitions.max(1));
     let options = config.options_mut();
     options.execution.time_zone = Some("UTC".to_owned());
@@ -77,6 +84,9 @@ pub fn state(
     options.explain.physical_plan_only = kind == RowsKind::Explain { analyze: false, verbose: false };
     let mut scalar = functions.scalar.to_vec();
     scalar.extend(pg_functions::session_functions(snapshot, settings));
+    let mut table = functions.table.as_ref().clone();
+    let promql = PromqlFunction { engine, snapshot: Arc::clone(snapshot) };
+    table.insert("promql".to_owned(), Arc::new(TableFunction::new("promql".to_owned(), Arc::new(promql))));
     let props = ExecutionProps::new().with_query_execution_start_time(
         DateTime::from_timestamp_millis(snapshot.now_ms).unwrap_or(DateTime::UNIX_EPOCH),
     );
@@ -89,7 +99,7 @@ pub fn state(
         .with_aggregate_functions(functions.aggregate.to_vec())
         .with_window_functions(functions.window.to_vec())
         .with_higher_order_functions(functions.higher_order.to_vec())
-        .with_table_functions(functions.table.as_ref().clone())
+        .with_table_functions(table)
         .with_execution_props(props)
         .with_physical_optimizer_rule(Arc::new(StopRule { stop: Arc::clone(&snapshot.stop) }))
         .build()

@@ -128,6 +128,11 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// A new session's, on connection `pid`.
+    pub fn of_backend(pid: i32) -> Settings {
+        Settings { backend_pid: pid, ..Settings::default() }
+    }
+
     /// The value of `name`, in any case.
     ///
     /// # Errors

@@ -8,9 +8,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast::{
-    CloseCursor, CopyOption, CopySource, CopyTarget, DataType, DeclareType, DescribeAlias, DiscardObject, Expr,
-    FetchDirection, ObjectName, Query, Reset, SelectItem, Set, SetExpr, ShowStatementFilter, ShowStatementOptions,
-    Statement, UtilityOption, Value, Visit, Visitor,
+    CloseCursor, CopyLegacyCsvOption, CopyLegacyOption, CopyOption, CopySource, CopyTarget, DataType, DeclareType,
+    DescribeAlias, DiscardObject, Expr, FetchDirection, ObjectName, Query, Reset, SelectItem, Set, SetExpr,
+    ShowStatementFilter, ShowStatementOptions, Statement, UtilityOption, Value, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -305,7 +305,7 @@ fn classify(statement: Statement, text: &Arc<str>) -> Result<Command, SqlError> 
                 )
                 .with_hint("COPY … TO STDOUT and psql's \\copy work for anyone"));
             }
-            let options = copy_options(&options, !legacy_options.is_empty())?;
+            let options = copy_options(&modern_options(options, legacy_options)?)?;
             let query = match source {
                 CopySource::Query(query) => query,
                 CopySource::Table { table_name, columns } => {
@@ -396,6 +396,14 @@ impl Visitor for Inspector {
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<SqlError> {
+        if let Expr::Function(function) = expr
+            && function.over.is_some()
+            && let Some(name) = function.name.0.last().and_then(|part| part.as_ident())
+            && matches!(name.value.to_lowercase().as_str(), "array_agg" | "string_agg")
+        {
+            // Every row would hold all rows before it.
+            return ControlFlow::Break(unsupported(&format!("{} as a window function", name.value)));
+        }
         if let Expr::Value(value) = expr
             && let Value::Placeholder(name) = &value.value
         {
@@ -508,11 +516,33 @@ fn backwards() -> SqlError {
     SqlError::new("55000", "cursor can only scan forward")
 }
 
-fn copy_options(options: &[CopyOption], has_legacy: bool) -> Result<CopyOptions, SqlError> {
-    if has_legacy {
-        return Err(unsupported("the old syntax of COPY's options")
-            .with_hint("write COPY … TO STDOUT WITH (FORMAT csv, HEADER)"));
+/// COPY's options in the old syntax (`WITH CSV HEADER`, which psql users still type) under their new names.
+fn modern_options(mut options: Vec<CopyOption>, legacy: Vec<CopyLegacyOption>) -> Result<Vec<CopyOption>, SqlError> {
+    for option in legacy {
+        match option {
+            CopyLegacyOption::Binary => options.push(CopyOption::Format("binary".into())),
+            CopyLegacyOption::Delimiter(character) => options.push(CopyOption::Delimiter(character)),
+            CopyLegacyOption::Null(text) => options.push(CopyOption::Null(text)),
+            CopyLegacyOption::Header => options.push(CopyOption::Header(true)),
+            CopyLegacyOption::Csv(details) => {
+                options.push(CopyOption::Format("csv".into()));
+                for detail in details {
+                    options.push(match detail {
+                        CopyLegacyCsvOption::Header => CopyOption::Header(true),
+                        CopyLegacyCsvOption::Quote(character) => CopyOption::Quote(character),
+                        CopyLegacyCsvOption::Escape(character) => CopyOption::Escape(character),
+                        CopyLegacyCsvOption::ForceQuote(columns) => CopyOption::ForceQuote(columns),
+                        CopyLegacyCsvOption::ForceNotNull(columns) => CopyOption::ForceNotNull(columns),
+                    });
+                }
+            }
+            other => return Err(unsupported(&format!("COPY option {other}"))),
+        }
     }
+    Ok(options)
+}
+
+fn copy_options(options: &[CopyOption]) -> Result<CopyOptions, SqlError> {
     let mut format = CopyFormat::Text;
     for option in options {
         if let CopyOption::Format(name) = option {

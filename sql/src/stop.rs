@@ -2,7 +2,8 @@
 //!
 //! Dropping a DataFusion stream aborts its tasks, but a task that never yields (a join that feeds an aggregate from
 //! memory) runs on. So a statement carries a [`Stop`]; our scan looks at it before every read, and [`StopRule`] puts
-//! a [`StopExec`] above every operator that can multiply rows.
+//! a [`StopExec`] above every operator that can multiply rows. The same place guards against values so large that
+//! repeating them for a batch of rows would exhaust memory outside the pool.
 
 use std::fmt;
 use std::pin::Pin;
@@ -25,6 +26,7 @@ use futures::Stream;
 use tokio::sync::Notify;
 
 use crate::error::{SqlError, sqlstate};
+use crate::functions::largest_value;
 
 /// Why a statement ends early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +90,8 @@ impl PhysicalOptimizerRule for StopRule {
         plan.transform_up(|node| {
             let multiplies = node.children().len() > 1
                 || matches!(node.name(), "UnnestExec" | "LazyMemoryExec" | "WindowAggExec" | "BoundedWindowAggExec");
-            if multiplies {
+            // What an aggregation collects into one value, a join above it would repeat for every match.
+            if multiplies || node.name() == "AggregateExec" {
                 Ok(Transformed::yes(Arc::new(StopExec::new(node, Arc::clone(&self.stop))) as Arc<dyn ExecutionPlan>))
             } else {
                 Ok(Transformed::no(node))
@@ -106,7 +109,8 @@ impl PhysicalOptimizerRule for StopRule {
     }
 }
 
-/// Passes batches through until the statement is stopped; yields to the runtime now and then.
+/// Passes batches through until the statement is stopped, or a value in them is too large to be repeated; yields to
+/// the runtime now and then.
 #[derive(Debug)]
 pub struct StopExec {
     input: Arc<dyn ExecutionPlan>,
@@ -165,6 +169,9 @@ impl ExecutionPlan for StopExec {
     }
 }
 
+/// Of one text or array that an operator hands on.
+const MAX_VALUE_BYTES: u64 = 1024 * 1024;
+
 struct StopStream {
     input: SendableRecordBatchStream,
     stop: Arc<Stop>,
@@ -177,7 +184,15 @@ impl Stream for StopStream {
         if let Err(error) = self.stop.check() {
             return Poll::Ready(Some(Err(error.into())));
         }
-        self.input.as_mut().poll_next(context)
+        let batch = std::task::ready!(self.input.as_mut().poll_next(context));
+        if let Some(Ok(batch)) = &batch
+            && let Some(bytes) = batch.columns().iter().map(largest_value).find(|bytes| *bytes > MAX_VALUE_BYTES)
+        {
+            let error = SqlError::new(sqlstate::OUT_OF_MEMORY, "out of memory: a single value is too large")
+                .with_hint(format!("it has {bytes} bytes, the limit is {MAX_VALUE_BYTES}"));
+            return Poll::Ready(Some(Err(error.into())));
+        }
+        Poll::Ready(batch)
     }
 }
 

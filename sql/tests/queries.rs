@@ -7,8 +7,7 @@ use std::sync::Arc;
 use pilaster_sql::{SqlOptions, SqlService, http};
 
 fn service() -> Arc<SqlService> {
-    let options = SqlOptions { partitions: 2, ..SqlOptions::default() };
-    Arc::new(SqlService::new(Arc::new(memory::small()), options).unwrap())
+    memory::service_over(memory::small(), SqlOptions::default())
 }
 
 /// The answer as CSV lines, or `SQLSTATE: message`.
@@ -55,7 +54,7 @@ ts,value,instance,job,labels
         ),
         (
             "select date_bin('30 minutes', ts) as t, max(value) from http_requests_total where code = '200' group by 1 order by 1",
-            "t,max\n2026-11-21 07:00:00+00,119\n2026-11-21 07:30:00+00,238\n2026-11-21 08:00:00+00,239",
+            "t,max\n2026-11-21 07:00:00+00,118\n2026-11-21 07:30:00+00,238\n2026-11-21 08:00:00+00,239",
         ),
         (
             "select time_bucket('1h', ts) as t, count(*) from http_requests_total where code = '200' group by 1 order by 1",
@@ -199,4 +198,46 @@ async fn formats_of_answers() {
     assert_eq!(batches.iter().map(|batch| batch.num_rows()).sum::<usize>(), 5);
     assert_eq!(batches[0].schema().field(1).name(), "value");
     assert_eq!(http::respond(&service, "select 1", "image/png").await.status, 406);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn promql_is_a_table() {
+    let service = service();
+    for (sql, expected) in [
+        (
+            "select ts, job, value from promql('sum by (job) (up)') order by job",
+            "ts,job,value\n2026-11-21 08:00:00+00,api,0\n2026-11-21 08:00:00+00,web,1",
+        ),
+        (
+            "select * from promql('up{job=\"web\"}')",
+            "ts,value,metric,instance,job,labels\n2026-11-21 08:00:00+00,1,up,c:80,web,\"{\"\"instance\"\":\"\"c:80\"\",\"\"job\"\":\"\"web\"\"}\"",
+        ),
+        (
+            "select count(*), min(ts), max(ts) from promql('rate(http_requests_total{code=\"200\"}[5m])', now() - interval '30 minutes', now(), '1m')",
+            "count,min,max\n31,2026-11-21 07:30:00+00,2026-11-21 08:00:00+00",
+        ),
+        ("select count(*) from promql('1', 1795240000, 1795240060, 15)", "count\n5"),
+        ("select count(*) from promql('up', '2026-11-21T07:59:45Z')", "count\n1"),
+        // No data: the columns that the query names are there all the same.
+        ("select job, value from promql('sum by (job) (nothing_like_it)')", "job,value"),
+        (
+            "select p.job, m.type from promql('sum by (job) (up)') p join metrics m on m.metric = 'http_requests_total' order by 1",
+            "job,type\napi,counter\nweb,counter",
+        ),
+        ("select value from promql('latency')", "value\n"),
+    ] {
+        assert_eq!(ask(&service, sql).await, expected.trim_end(), "{sql}");
+    }
+    for (sql, state) in [
+        ("select * from promql('sum(')", "42601"),
+        ("select * from promql()", "22023"),
+        ("select * from promql('up', 'soon')", "22023"),
+        ("select * from promql('up', now(), now() - interval '1 hour', '1m')", "22023"),
+        ("select * from promql('up', 0, 1795240000, 1)", "22023"),
+        ("select * from promql('\"text\"')", "22023"),
+        ("select * from promql('up + on() up')", "22000"),
+    ] {
+        let found = ask(&service, sql).await;
+        assert!(found.starts_with(state), "{sql}: {found}");
+    }
 }

@@ -18,6 +18,7 @@ mod metadata;
 mod snapshot;
 mod stats;
 mod store;
+mod tombstone;
 pub mod wal;
 
 pub use error::Error;

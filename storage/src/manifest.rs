@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::block::BlockMeta;
 use crate::env::{Files, atomic_write};
+use crate::tombstone::Tombstone;
 
 const FILE: &str = "manifest.jsonl";
 const VERSION: u32 = 1;
@@ -27,6 +28,9 @@ pub struct Manifest {
     pub flushed_sequence: u64,
     /// Below it the log has nothing that is not in blocks: what is missing there was removed.
     pub log_from_sequence: u64,
+    /// Deletions that are not carried out yet.
+    #[serde(default)]
+    pub tombstones: Vec<Tombstone>,
     /// Oldest first: of two samples at one time the one in the earlier block counts.
     pub blocks: Vec<BlockMeta>,
 }
@@ -43,6 +47,7 @@ impl Default for Manifest {
             closed_before_ms: i64::MIN,
             flushed_sequence: 0,
             log_from_sequence: 0,
+            tombstones: Vec::new(),
             blocks: Vec::new(),
         }
     }

@@ -10,6 +10,7 @@ use pilaster_model::{Histogram, Labels, Matcher, TimeRange};
 use crate::block::{Block, BlockSamples};
 use crate::head::{Columns, Head, HeadView, SameHash, Timelines};
 use crate::store::{View, histograms_in};
+use crate::tombstone::{Source, about, hidden};
 use crate::{Error, SeriesRef};
 
 /// A consistent view of a store. Clones are the same view.
@@ -63,6 +64,18 @@ pub struct SelectPlan {
     pub series: usize,
 }
 
+impl SeriesSamples {
+    /// The samples outside `ranges`.
+    pub(crate) fn without(self, ranges: &[TimeRange]) -> SeriesSamples {
+        if !self.timestamps.iter().any(|&ms| ranges.iter().any(|range| range.contains(ms))) {
+            return self;
+        }
+        let mut columns = columns_of(vec![self]);
+        columns.remove(ranges);
+        from_columns(&columns, true, &mut Timelines::default())
+    }
+}
+
 impl Snapshot {
     pub(crate) fn new(head: Arc<Head>, view: Arc<View>, epoch: u64) -> Snapshot {
         let head_view = HeadView { epoch, flushed: view.flushed };
@@ -86,8 +99,10 @@ impl Snapshot {
     pub fn select(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<SelectedSeries>, Error> {
         let inner = &*self.0;
         let in_head = inner.head.select(matchers, range, inner.head_view);
+        let tombstones = about(&inner.view.tombstones, Source::Head);
         let mut found: Vec<SelectedSeries> = in_head
             .into_iter()
+            .filter(|(labels, _)| !is_covered(range, &hidden(&tombstones, labels)))
             .map(|(labels, series)| SelectedSeries { labels, head: Some(series), blocks: Vec::new() })
             .collect();
         let mut places: Option<Places> = None;
@@ -96,9 +111,15 @@ impl Snapshot {
             if ids.is_empty() {
                 continue;
             }
+            let tombstones = about(&inner.view.tombstones, Source::Block(&block.meta().name));
             let places = places.get_or_insert_with(|| Places::of(&found));
             for id in ids {
                 let labels = block.labels(id);
+                let there = block.series_range(id);
+                let there = TimeRange::new(there.min_ms.max(range.min_ms), there.max_ms.min(range.max_ms));
+                if is_covered(there, &hidden(&tombstones, &labels)) {
+                    continue;
+                }
                 let index = places.find_or_insert(&labels, &found);
                 match found.get_mut(index) {
                     Some(series) => series.blocks.push((number, id)),
@@ -134,19 +155,23 @@ impl Snapshot {
             wanted.sort_unstable();
             let ids: Vec<u32> = wanted.iter().map(|(id, _)| *id).collect();
             let read = block.read_many(&ids, range).map_err(Error::block(Path::new(&block.meta().name)))?;
+            let tombstones = about(&inner.view.tombstones, Source::Block(&block.meta().name));
             for (samples, (_, position)) in read.into_iter().zip(wanted) {
+                let samples = samples_of(samples).without(&hidden(&tombstones, &series[position].labels));
                 if !samples.values.is_empty() {
-                    parts[position].push(samples_of(samples));
+                    parts[position].push(samples);
                 }
             }
         }
         let mut timelines = Timelines::default();
         let mut columns = Columns::default();
+        let in_head = about(&inner.view.tombstones, Source::Head);
         let mut out = Vec::with_capacity(series.len());
         for (series, mut parts) in series.iter().zip(parts) {
             if let Some(reference) = series.head {
                 columns.clear();
                 inner.head.read(reference, range, inner.head_view, &mut columns);
+                columns.remove(&hidden(&in_head, &series.labels));
             }
             let from_head = series.head.is_some() && !columns.is_empty();
             out.push(match (parts.len(), from_head) {
@@ -249,6 +274,11 @@ fn ids_in(block: &Block, matchers: &[Matcher], range: TimeRange) -> Vec<u32> {
     let mut ids = block.select(matchers);
     ids.retain(|&id| block.series_range(id).overlaps(&range));
     ids
+}
+
+/// Whether one of `ranges` holds all of `range`.
+fn is_covered(range: TimeRange, ranges: &[TimeRange]) -> bool {
+    ranges.iter().any(|hidden| hidden.min_ms <= range.min_ms && range.max_ms <= hidden.max_ms)
 }
 
 /// What a block gave, in the form that everyone reads.

@@ -9,14 +9,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use pilaster_model::{Labels, TimeRange};
+use pilaster_model::{Histogram, Labels, Matcher, TimeRange};
 use pilaster_storage::env::sim::{Fault, FaultKind, Sim};
 use pilaster_storage::env::{AppendFile, DirLock, Env, Files};
-use pilaster_storage::{Error, Sample, Store, StoreOptions};
+use pilaster_storage::{Error, HistogramSample, Sample, Store, StoreOptions};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 const DIR: &str = "/data";
+/// The series that has native histograms.
+const HISTOGRAMS: usize = 99;
 
 /// Timestamp to bits, per series.
 type Ledger = BTreeMap<(usize, i64), u64>;
@@ -49,7 +51,13 @@ fn read_all(store: &Store) -> Result<Ledger, String> {
         if !samples.timestamps.is_sorted_by(|a, b| a < b) {
             return Err(format!("timestamps of series {number} do not ascend: {:?}", samples.timestamps));
         }
-        let rows = samples.timestamps.iter().zip(&samples.values);
+        let mut values = samples.values;
+        if number == HISTOGRAMS {
+            let histograms = samples.histograms.ok_or("no histograms")?;
+            let counts = histograms.iter().map(|histogram| histogram.as_ref().map(|histogram| histogram.count));
+            values = counts.collect::<Option<_>>().ok_or("a histogram is missing")?;
+        }
+        let rows = samples.timestamps.iter().zip(&values);
         ledger.extend(rows.map(|(&timestamp_ms, value)| ((number, timestamp_ms), value.to_bits())));
     }
     Ok(ledger)
@@ -75,6 +83,7 @@ fn options(rng: &mut StdRng) -> StoreOptions {
         block_ms: 1000,
         out_of_order_ms: if rng.random_bool(0.5) { 3000 } else { 0 },
         wal_segment_bytes: rng.random_range(200..4000),
+        block_samples: if rng.random_bool(0.3) { rng.random_range(1..100) } else { 16 << 20 },
         shards: 4,
         ..StoreOptions::new(DIR)
     }
@@ -88,6 +97,7 @@ fn run(seed: u64, wrap: &dyn Fn(Env) -> Env) -> Result<(), String> {
     let series_count = rng.random_range(1..6);
     let (mut acknowledged, mut attempted) = (Ledger::new(), Ledger::new());
     let mut now_ms = rng.random_range(-3000..3000);
+    let mut deleted: Vec<(usize, TimeRange)> = Vec::new();
     let mut may_look_damaged = false;
     let lives = rng.random_range(2..4);
     for life in 0..lives {
@@ -114,6 +124,19 @@ fn run(seed: u64, wrap: &dyn Fn(Env) -> Env) -> Result<(), String> {
                     sim.set_capacity_bytes(u64::MAX);
                     false
                 }
+                6 => {
+                    let (number, from_ms) = (rng.random_range(0..series_count), now_ms - rng.random_range(0..3000));
+                    let range = TimeRange::new(from_ms, from_ms + rng.random_range(0..2000));
+                    let result = store.delete(&[Matcher::equal("series", &number.to_string())], range);
+                    let is_deleted = |key: &(usize, i64)| key.0 == number && range.contains(key.1);
+                    acknowledged.retain(|key, _| !is_deleted(key));
+                    if result.is_ok() {
+                        attempted.retain(|key, _| !is_deleted(key));
+                    }
+                    deleted.push((number, range));
+                    result.is_err()
+                }
+                7 => store.clean_tombstones().is_err(),
                 _ => {
                     now_ms += rng.random_range(0..400);
                     let mut batch = Vec::new();
@@ -121,6 +144,10 @@ fn run(seed: u64, wrap: &dyn Fn(Env) -> Env) -> Result<(), String> {
                     for number in 0..series_count {
                         let late_ms = if rng.random_bool(0.2) { rng.random_range(0..4000) } else { 0 };
                         let timestamp_ms = now_ms - late_ms;
+                        // What comes to a deleted range may be hidden or not.
+                        if deleted.iter().any(|(n, range)| *n == number && range.contains(timestamp_ms)) {
+                            continue;
+                        }
                         let value = f64::from_bits(bits(number, timestamp_ms));
                         batch.push(Sample {
                             series: store.series(&labels(number)),
@@ -131,7 +158,16 @@ fn run(seed: u64, wrap: &dyn Fn(Env) -> Env) -> Result<(), String> {
                         keys.push((number, timestamp_ms));
                         attempted.insert((number, timestamp_ms), value.to_bits());
                     }
-                    match store.append(&batch) {
+                    let (number, timestamp_ms) = (HISTOGRAMS, now_ms);
+                    attempted.insert((number, timestamp_ms), bits(number, timestamp_ms));
+                    keys.push((number, timestamp_ms));
+                    let histogram = Arc::new(Histogram {
+                        count: f64::from_bits(bits(number, timestamp_ms)),
+                        ..Histogram::default()
+                    });
+                    let series = store.series(&labels(number));
+                    let histogram = HistogramSample { series, timestamp_ms, histogram, start_ms: None };
+                    match store.append_batch(&batch, &[histogram]) {
                         Ok(outcome) => {
                             let refused: Vec<usize> = outcome.rejected.iter().map(|rejected| rejected.index).collect();
                             let taken = keys.into_iter().enumerate().filter(|(index, _)| !refused.contains(index));

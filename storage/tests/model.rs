@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pilaster_model::{Labels, TimeRange};
+use pilaster_model::{Labels, Matcher, TimeRange};
 use pilaster_storage::env::sim::Sim;
 use pilaster_storage::{RejectReason, Sample, Snapshot, Store, StoreOptions};
 use proptest::prelude::*;
@@ -14,6 +14,9 @@ enum Call {
     Append(Vec<(usize, i64, u8)>),
     Wait(i64),
     Flush,
+    /// Series, and the range before now.
+    Delete(usize, i64, i64),
+    Clean,
     Maintain,
     Reopen,
     Keep,
@@ -26,6 +29,8 @@ fn any_call() -> impl Strategy<Value = Call> {
         12 => prop::collection::vec(sample, 1..6).prop_map(Call::Append),
         8 => (0..700i64).prop_map(Call::Wait),
         1 => Just(Call::Flush),
+        1 => (0..4usize, 0..4000i64, -1000..4000i64).prop_map(|(series, from, to)| Call::Delete(series, from, to)),
+        1 => Just(Call::Clean),
         2 => Just(Call::Maintain),
         1 => Just(Call::Reopen),
         2 => Just(Call::Keep),
@@ -42,6 +47,10 @@ struct Twin {
     last: BTreeMap<usize, i64>,
     /// All that was taken: where a block has the first value, the head does not know it and takes another, unseen.
     taken: BTreeMap<(usize, i64), BTreeSet<u64>>,
+    /// What comes there again may be hidden or not: until the head is flushed it is.
+    deleted: Vec<(usize, TimeRange)>,
+    /// Of all that ever was there.
+    newest_ms: i64,
 }
 
 fn labels(series: usize) -> Labels {
@@ -66,12 +75,13 @@ fn read(snapshot: &Snapshot, range: TimeRange) -> Samples {
     samples
 }
 
-fn check_calls(calls: Vec<Call>, out_of_order_ms: i64) {
+fn check_calls(calls: Vec<Call>, out_of_order_ms: i64, block_samples: u64) {
     let sim = Sim::new(1);
     let options = StoreOptions {
         block_ms: 1000,
         out_of_order_ms,
         wal_segment_bytes: 300,
+        block_samples,
         shards: 2,
         ..StoreOptions::new("/data")
     };
@@ -81,9 +91,18 @@ fn check_calls(calls: Vec<Call>, out_of_order_ms: i64) {
     let mut now_ms = 500;
     for call in calls {
         match call {
-            Call::Append(samples) => append(&store, &mut twin, out_of_order_ms, now_ms, &samples),
+            Call::Append(samples) => append(&store, &mut twin, out_of_order_ms, now_ms, samples),
             Call::Wait(ms) => now_ms += ms,
             Call::Flush => store.flush().unwrap(),
+            Call::Delete(series, from, to) => {
+                let range = TimeRange::new(now_ms - from, now_ms - to);
+                store.delete(&[Matcher::equal("series", &series.to_string())], range).unwrap();
+                twin.samples.retain(|(number, ms), _| *number != series || !range.contains(*ms));
+                let newest_ms = twin.samples.keys().map(|(_, ms)| *ms).max().unwrap_or(i64::MIN);
+                twin.deleted
+                    .push((series, TimeRange::new(range.min_ms, range.max_ms.min(newest_ms.max(twin.newest_ms)))));
+            }
+            Call::Clean => store.clean_tombstones().unwrap(),
             Call::Maintain => store.maintain().unwrap(),
             Call::Reopen => {
                 // Snapshots outlive a store, though not what a later one does to its files.
@@ -108,7 +127,9 @@ fn check_calls(calls: Vec<Call>, out_of_order_ms: i64) {
     }
 }
 
-fn append(store: &Arc<Store>, twin: &mut Twin, out_of_order_ms: i64, now_ms: i64, samples: &[(usize, i64, u8)]) {
+fn append(store: &Arc<Store>, twin: &mut Twin, out_of_order_ms: i64, now_ms: i64, samples: Vec<(usize, i64, u8)>) {
+    let deleted = |number: usize, ms: i64| twin.deleted.iter().any(|(n, range)| *n == number && range.contains(ms));
+    let samples: Vec<_> = samples.iter().copied().filter(|s| !deleted(s.0, now_ms - s.1)).collect();
     let batch: Vec<_> = samples
         .iter()
         .map(|&(number, before_ms, value)| Sample {
@@ -118,7 +139,7 @@ fn append(store: &Arc<Store>, twin: &mut Twin, out_of_order_ms: i64, now_ms: i64
             start_ms: None,
         })
         .collect();
-    let newest_ms = twin.samples.keys().map(|(_, timestamp_ms)| *timestamp_ms).max();
+    let newest_ms = (!twin.taken.is_empty()).then_some(twin.newest_ms);
     let outcome = store.append(&batch).unwrap();
     let mut rejected: BTreeMap<usize, RejectReason> = outcome.rejected.iter().map(|r| (r.index, r.reason)).collect();
     assert_eq!(outcome.appended + rejected.len(), batch.len());
@@ -138,6 +159,7 @@ fn append(store: &Arc<Store>, twin: &mut Twin, out_of_order_ms: i64, now_ms: i64
                 let oldest_ms = newest_ms.map_or(i64::MIN, |newest_ms| newest_ms - out_of_order_ms);
                 assert!(in_order || out_of_order_ms > 0, "took {key:?} out of order");
                 assert!(in_order || sample.timestamp_ms >= oldest_ms, "took {key:?}, too old");
+                twin.newest_ms = twin.newest_ms.max(sample.timestamp_ms);
                 twin.samples.insert(key, sample.value.to_bits());
                 twin.last.insert(number, last.unwrap_or(i64::MIN).max(sample.timestamp_ms));
             }
@@ -161,7 +183,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 150, max_shrink_iters: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_store_is_a_map(calls in prop::collection::vec(any_call(), 1..60), late in any::<bool>()) {
-        check_calls(calls, if late { 2000 } else { 0 });
+    fn the_store_is_a_map(calls in prop::collection::vec(any_call(), 1..60), late in any::<bool>(),
+        block_samples in prop_oneof![Just(1u64), Just(20), Just(1 << 24)]) {
+        check_calls(calls, if late { 2000 } else { 0 }, block_samples);
     }
 }

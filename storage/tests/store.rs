@@ -313,6 +313,100 @@ fn the_log_is_cut_and_blocks_expire() {
 }
 
 #[test]
+fn a_day_of_many_series_stands_in_few_blocks_each_with_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions { block_samples: 250, ..options(&dir) };
+    let store = open(&options);
+    let series: Vec<_> = (0..40).map(|number| store.series(&labels("m", number))).collect();
+    for timestamp_ms in (0..14_000).step_by(100) {
+        let batch: Vec<_> = series.iter().map(|&series| sample(series, timestamp_ms, timestamp_ms as f64)).collect();
+        store.append(&batch).unwrap();
+        if timestamp_ms % 500 == 0 {
+            store.maintain().unwrap();
+        }
+    }
+    store.maintain().unwrap();
+    let stats = store.stats();
+    assert!(stats.compactions > 0 && stats.blocks < 60, "{stats:?}");
+    let snapshot = store.snapshot();
+    let found = snapshot.select(&[], TimeRange::new(0, 11_999)).unwrap();
+    let plan = snapshot.plan(&[Matcher::equal("instance", "i7")], TimeRange::new(0, 11_999)).unwrap();
+    assert_eq!((found.len(), plan.blocks_read), (40, 1));
+    assert_eq!(all(&snapshot).len(), 40 * 140);
+}
+
+#[test]
+fn deleted_samples_are_hidden_at_once_and_then_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(&dir);
+    let mut store = open(&options);
+    let series: Vec<_> = (0..3).map(|number| store.series(&labels("m", number))).collect();
+    for timestamp_ms in (0..4000).step_by(100) {
+        let batch: Vec<_> = series.iter().map(|&series| sample(series, timestamp_ms, 1.0)).collect();
+        store.append(&batch).unwrap();
+    }
+    store.maintain().unwrap();
+    assert!(store.stats().blocks > 0 && store.stats().head_samples > 0);
+    let before = store.snapshot();
+    store.delete(&[Matcher::equal("instance", "i1")], TimeRange::new(500, 3500)).unwrap();
+    store.delete(&[Matcher::equal("instance", "i2")], TimeRange::ALL).unwrap();
+    store.delete(&[Matcher::equal("instance", "nope")], TimeRange::ALL).unwrap();
+    assert_eq!(all(&before).len(), 120);
+    drop(before);
+    let mut expected = all(&store.snapshot());
+    assert_eq!(expected.len(), 40 + 9);
+    for step in 0..6 {
+        match step {
+            0 => store = reopened(store, &options),
+            1 | 4 => store.clean_tombstones().unwrap(),
+            2 => {
+                let again = store.series(&labels("m", 0));
+                store.append(&[sample(again, 4000, 1.0)]).unwrap();
+                expected = all(&store.snapshot());
+            }
+            3 => store.flush().unwrap(),
+            _ => store.maintain().unwrap(),
+        }
+        assert_eq!(all(&store.snapshot()), expected, "step {step}");
+        assert_eq!(store.snapshot().select(&[], TimeRange::new(1000, 3000)).unwrap().len(), 1, "step {step}");
+    }
+    assert_eq!(store.stats().block_samples, expected.len() as u64);
+    let again = store.series(&labels("m", 2));
+    store.append(&[sample(again, 5000, 1.0)]).unwrap();
+    assert_eq!(all(&store.snapshot()).len(), expected.len() + 1);
+}
+
+fn reopened(store: Arc<Store>, options: &StoreOptions) -> Arc<Store> {
+    drop(store);
+    open(options)
+}
+
+#[test]
+fn the_oldest_blocks_make_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(&dir);
+    let fill = |store: &Store, range: std::ops::Range<i64>| {
+        let series = store.series(&labels("m", 1));
+        for timestamp_ms in range.step_by(50) {
+            store.append(&[sample(series, timestamp_ms, (timestamp_ms as f64).sin())]).unwrap();
+        }
+        store.maintain().unwrap();
+    };
+    let store = open(&options);
+    fill(&store, 0..30_000);
+    let before = store.stats();
+    drop(store);
+    let limit_bytes = before.wal_bytes + before.block_bytes / 2;
+    options.retention_bytes = Some(limit_bytes);
+    let store = open(&options);
+    store.maintain().unwrap();
+    let after = store.stats();
+    assert!(after.block_bytes + after.wal_bytes <= limit_bytes && after.blocks > 0, "{after:?}");
+    assert!(after.blocks_min_ms > before.blocks_min_ms && after.blocks_max_ms == before.blocks_max_ms, "{after:?}");
+    assert_eq!(all(&store.snapshot()).last().unwrap().1, 29_950);
+}
+
+#[test]
 fn histograms_are_kept_beside_floats() {
     let dir = tempfile::tempdir().unwrap();
     let options = StoreOptions { out_of_order_ms: 10_000, ..options(&dir) };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::yaml::{Fields, FromYaml, Node};
-use super::{Error, Secret, join_directory};
+use super::{Error, OAuth2, Secret, join_directory};
 
 /// The HTTP client keys. Files are read when a client is built and again when they change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +12,7 @@ pub struct HttpClientConfig {
     pub basic_auth: Option<BasicAuth>,
     /// `bearer_token` and `bearer_token_file` end here too.
     pub authorization: Option<Authorization>,
+    pub oauth2: Option<OAuth2>,
     pub tls_config: TlsConfig,
     pub follow_redirects: bool,
     pub enable_http2: bool,
@@ -67,6 +68,7 @@ impl Default for HttpClientConfig {
         HttpClientConfig {
             basic_auth: None,
             authorization: None,
+            oauth2: None,
             tls_config: TlsConfig::default(),
             follow_redirects: true,
             enable_http2: true,
@@ -106,16 +108,16 @@ impl HttpClientConfig {
     /// Takes the inline keys out of a section that has others too.
     ///
     /// # Errors
-    /// Prometheus's texts for contradictions; [`Error::NotBuilt`] for `oauth2` and `proxy_connect_header`.
+    /// Prometheus's texts for contradictions; [`Error::NotBuilt`] for `proxy_connect_header` and secret managers.
     pub fn take_from(fields: &mut Fields<'_>) -> Result<HttpClientConfig, Error> {
         let defaults = HttpClientConfig::default();
-        let oauth2 = fields.take_node("oauth2").filter(|node| !node.is_null());
         let connect_header = fields.take_node("proxy_connect_header").filter(|node| !node.is_null());
         let bearer_token: Secret = fields.take_default("bearer_token")?;
         let bearer_token_file: String = fields.take_default("bearer_token_file")?;
         let mut config = HttpClientConfig {
             basic_auth: fields.take("basic_auth")?,
             authorization: fields.take("authorization")?,
+            oauth2: fields.take("oauth2")?,
             tls_config: fields.take_default("tls_config")?,
             follow_redirects: fields.take_or("follow_redirects", defaults.follow_redirects)?,
             enable_http2: fields.take_or("enable_http2", defaults.enable_http2)?,
@@ -127,14 +129,11 @@ impl HttpClientConfig {
         if let Some(address) = config.proxy_url.strip_prefix(':') {
             return Err(Error::Invalid(format!("parse \":{address}\": missing protocol scheme")));
         }
-        config.validate(bearer_token, bearer_token_file, oauth2.is_some())?;
+        config.validate(bearer_token, bearer_token_file)?;
         if connect_header.is_some() && config.proxy_url.is_empty() && !config.proxy_from_environment {
             let reason =
                 "if proxy_connect_header is configured, proxy_url or proxy_from_environment must also be configured";
             return Err(Error::Invalid(reason.to_owned()));
-        }
-        if oauth2.is_some() {
-            return Err(Error::NotBuilt("oauth2".to_owned()));
         }
         if connect_header.is_some() {
             return Err(Error::NotBuilt("proxy_connect_header".to_owned()));
@@ -143,7 +142,8 @@ impl HttpClientConfig {
     }
 
     /// Source: `HTTPClientConfig.Validate` of Prometheus's common library.
-    fn validate(&mut self, bearer: Secret, bearer_file: String, oauth2: bool) -> Result<(), Error> {
+    fn validate(&mut self, bearer: Secret, bearer_file: String) -> Result<(), Error> {
+        let oauth2 = self.oauth2.is_some();
         let refuse = |reason: &str| Err(Error::Invalid(reason.to_owned()));
         let bearers = usize::from(!bearer.is_empty()) + usize::from(!bearer_file.is_empty());
         if bearers > 1 {
@@ -190,6 +190,12 @@ impl HttpClientConfig {
             }
             None => {}
         }
+        if let Some(oauth2) = &self.oauth2 {
+            if self.basic_auth.is_some() {
+                return refuse("at most one of basic_auth, oauth2 & authorization must be configured");
+            }
+            oauth2.validate()?;
+        }
         if self.proxy_from_environment && !self.proxy_url.is_empty() {
             return refuse("if proxy_from_environment is configured, proxy_url must not be configured");
         }
@@ -217,6 +223,9 @@ impl HttpClientConfig {
         if let Some(authorization) = &mut self.authorization {
             join(&mut authorization.credentials_file);
         }
+        if let Some(oauth2) = &mut self.oauth2 {
+            oauth2.set_directory(directory);
+        }
         join(&mut self.tls_config.ca_file);
         join(&mut self.tls_config.cert_file);
         join(&mut self.tls_config.key_file);
@@ -242,6 +251,9 @@ impl HttpClientConfig {
             push_secret(&mut inner, "credentials", &authorization.credentials);
             push_text(&mut inner, "credentials_file", &authorization.credentials_file);
             pairs.push(("authorization".to_owned(), Node::mapping(inner)));
+        }
+        if let Some(oauth2) = &self.oauth2 {
+            pairs.push(("oauth2".to_owned(), oauth2.to_yaml()));
         }
         if self.tls_config != TlsConfig::default() {
             pairs.push(("tls_config".to_owned(), self.tls_config.to_yaml()));
@@ -287,7 +299,7 @@ pub(super) fn push_text(pairs: &mut Vec<(String, Node)>, key: &str, text: &str) 
     }
 }
 
-fn push_secret(pairs: &mut Vec<(String, Node)>, key: &str, secret: &Secret) {
+pub(super) fn push_secret(pairs: &mut Vec<(String, Node)>, key: &str, secret: &Secret) {
     if !secret.is_empty() {
         pairs.push((key.to_owned(), secret.to_yaml()));
     }
@@ -362,7 +374,7 @@ impl FromYaml for Authorization {
 const TLS_VERSIONS: [&str; 4] = ["TLS10", "TLS11", "TLS12", "TLS13"];
 
 impl TlsConfig {
-    fn to_yaml(&self) -> Node {
+    pub(super) fn to_yaml(&self) -> Node {
         let mut pairs = Vec::new();
         push_text(&mut pairs, "ca", &self.ca);
         push_text(&mut pairs, "cert", &self.cert);

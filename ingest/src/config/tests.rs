@@ -351,7 +351,9 @@ fn refusals_of_one_job() {
             "consul_sd_configs: [{token: x, authorization: {credentials: y}}]",
             "at most one of consul SD token, authorization, or oauth2 can be configured",
         ),
-        ("oauth2: {client_id: x}", "oauth2 is not built yet in Pilaster"),
+        ("oauth2: {client_id: x}", "oauth2 token_url must be configured"),
+        ("oauth2: {xf: 1}", "yaml: unmarshal errors:\n  line 3: field xf not found in type config.plain"),
+        ("oauth2: {client_id: x, token_url: y, claims: {a: b}}", "oauth2.claims is not built yet in Pilaster"),
     ] {
         assert_eq!(refusal(&format!("scrape_configs:\n- job_name: a\n  {line}\n")), message, "{line}");
     }

@@ -61,7 +61,8 @@ impl HttpSource {
 pub(super) async fn get_json(client: &HttpClient, url: &str, headers: &[(&str, &str)]) -> Result<Vec<u8>, HttpError> {
     let parsed = reqwest::Url::parse(url).map_err(|error| HttpError(format!("parse {url:?}: {error}")))?;
     let mut request = client
-        .request(reqwest::Method::GET, parsed.clone())?
+        .request(reqwest::Method::GET, parsed.clone())
+        .await?
         .header(USER_AGENT, crate::USER_AGENT)
         .header(ACCEPT, "application/json");
     for (name, value) in headers {

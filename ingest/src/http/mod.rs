@@ -3,6 +3,7 @@
 //!
 //! Error texts are those of Prometheus (of Go's client) where the cause is the same, because people search for them.
 
+mod oauth2;
 mod tls;
 
 use std::error::Error as _;
@@ -13,6 +14,7 @@ use parking_lot::Mutex;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 
+use self::oauth2::TokenSource;
 use self::tls::TlsMaterial;
 use crate::config::HttpClientConfig;
 
@@ -30,6 +32,7 @@ pub struct HttpClient {
     config: HttpClientConfig,
     /// Built from this material; built anew when the files say something else.
     current: Mutex<(TlsMaterial, reqwest::Client)>,
+    tokens: Option<TokenSource>,
 }
 
 impl HttpClient {
@@ -38,15 +41,36 @@ impl HttpClient {
     pub fn new(config: &HttpClientConfig) -> Result<HttpClient, HttpError> {
         let material = TlsMaterial::read(&config.tls_config)?;
         let client = build(config, &material)?;
-        Ok(HttpClient { config: config.clone(), current: Mutex::new((material, client)) })
+        let tokens = match &config.oauth2 {
+            None => None,
+            Some(oauth2) => {
+                let tokens = HttpClientConfig {
+                    tls_config: oauth2.tls_config.clone(),
+                    proxy_url: oauth2.proxy_url.clone(),
+                    no_proxy: oauth2.no_proxy.clone(),
+                    proxy_from_environment: oauth2.proxy_from_environment,
+                    ..HttpClientConfig::default()
+                };
+                let client = build(&tokens, &TlsMaterial::read(&tokens.tls_config)?)?;
+                Some(TokenSource::new(oauth2.clone(), client))
+            }
+        };
+        Ok(HttpClient { config: config.clone(), current: Mutex::new((material, client)), tokens })
     }
 
-    /// A request with authentication and configured headers.
+    /// A request with authentication and configured headers. Asks for a token first where one is needed.
     ///
     /// # Errors
-    /// [`HttpError`] where a file of secrets or certificates cannot be read.
-    pub fn request(&self, method: reqwest::Method, url: reqwest::Url) -> Result<reqwest::RequestBuilder, HttpError> {
-        let headers = self.headers()?;
+    /// [`HttpError`] where a file of secrets or certificates cannot be read, or there is no token to be had.
+    pub async fn request(
+        &self,
+        method: reqwest::Method,
+        url: reqwest::Url,
+    ) -> Result<reqwest::RequestBuilder, HttpError> {
+        let mut headers = self.headers()?;
+        if let Some(tokens) = &self.tokens {
+            headers.insert(AUTHORIZATION, secret_value(&tokens.header().await?)?);
+        }
         Ok(self.client()?.request(method, url).headers(headers))
     }
 
@@ -257,5 +281,45 @@ mod tests {
             assert_eq!(headers[AUTHORIZATION], format!("Bearer {token}"));
             assert_eq!(headers["x-a"], "b");
         }
+    }
+
+    #[tokio::test]
+    async fn tokens_are_kept_until_they_expire_or_the_secret_changes() {
+        let requests = std::sync::Arc::new(Mutex::new(Vec::new()));
+        let seen = requests.clone();
+        let app = axum::Router::new().fallback(move |headers: HeaderMap, body: String| async move {
+            let mut seen = seen.lock();
+            let basic = headers.get(AUTHORIZATION).map(|value| value.to_str().unwrap().to_owned());
+            seen.push((basic.clone(), body));
+            let count = seen.len();
+            // Only the form is good enough for this server.
+            let status = if basic.is_some() { 401 } else { 200 };
+            let answer =
+                format!("{{\"access_token\": \"t{count}\", \"token_type\": \"bearer\", \"expires_in\": 3600}}");
+            (axum::http::StatusCode::from_u16(status).unwrap(), answer)
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret").to_string_lossy().into_owned();
+        std::fs::write(&path, "s 1\n").unwrap();
+        let text = format!(
+            "oauth2: {{client_id: me, client_secret_file: {path}, token_url: 'http://{address}/', scopes: [a, b], endpoint_params: {{x: y}}}}"
+        );
+        let config = crate::config::yaml::FromYaml::from_yaml(&crate::config::yaml::parse(&text).unwrap()).unwrap();
+        let client = HttpClient::new(&config).unwrap();
+        let header = || async {
+            let url = reqwest::Url::parse("http://h/").unwrap();
+            let request = client.request(reqwest::Method::GET, url).await.unwrap().build().unwrap();
+            request.headers()[AUTHORIZATION].to_str().unwrap().to_owned()
+        };
+        assert_eq!(header().await, "Bearer t2");
+        assert_eq!(header().await, "Bearer t2");
+        std::fs::write(&path, "s2").unwrap();
+        assert_eq!(header().await, "Bearer t4");
+        let requests = requests.lock();
+        assert_eq!(requests[0].0.as_deref(), Some("Basic bWU6cysx"));
+        assert_eq!(requests[1].1, "grant_type=client_credentials&scope=a+b&x=y&client_id=me&client_secret=s+1");
     }
 }

@@ -45,7 +45,8 @@ pub(super) async fn fetch(
     let text = target.url();
     let url = reqwest::Url::parse(text).map_err(|error| FetchError::Failed(format!("parse {text:?}: {error}")))?;
     let request = client
-        .request(reqwest::Method::GET, url.clone())?
+        .request(reqwest::Method::GET, url.clone())
+        .await?
         .header(ACCEPT, accept_header(config.protocols().iter().copied(), config.escaping()))
         .header(ACCEPT_ENCODING, if config.enable_compression { "gzip" } else { "identity" })
         .header(USER_AGENT, crate::USER_AGENT)

@@ -4,7 +4,7 @@
 ///
 /// `count_values` labels and scalar-to-string conversions.
 pub fn format_float(value: f64) -> String {
-    if value.is_finite() { pilaster_model::histogram::format_decimal(value) } else { not_finite(value).to_owned() }
+    pilaster_model::histogram::format_decimal(value)
 }
 
 /// Go's `%g` and `%v`: shortest digits, with an exponent below 1e-4 and from 1e6 on ("1e+06").
@@ -14,7 +14,7 @@ pub fn format_g(value: f64) -> String {
 
 /// Go's `%f`: six decimals.
 pub fn format_f6(value: f64) -> String {
-    if value.is_finite() { format!("{value:.6}") } else { not_finite(value).to_owned() }
+    if value.is_finite() { format!("{value:.6}") } else { format_float(value) }
 }
 
 /// A sample value in a JSON answer: decimal notation, with an exponent below 1e-6 and from 1e21 on.
@@ -29,14 +29,6 @@ pub fn format_openmetrics(value: f64) -> String {
         text.push_str(".0");
     }
     text
-}
-
-fn not_finite(value: f64) -> &'static str {
-    match value {
-        f64::INFINITY => "+Inf",
-        f64::NEG_INFINITY => "-Inf",
-        _ => "NaN",
-    }
 }
 
 /// Reads what Go's `strconv.ParseFloat` reads, hexadecimal included; `None` for anything else and for overflow.

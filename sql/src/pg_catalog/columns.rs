@@ -213,6 +213,7 @@ pub static TABLES: &[Table] = &[
         "usename name, usesysid oid, usecreatedb bool, usesuper bool, userepl bool, usebypassrls bool, passwd, valuntil, useconfig text[]",
     ),
     pg("pg_user_mapping", "oid oid, umuser oid, umserver oid, umoptions text[]"),
+    pg("pg_user_mappings", "umid oid, srvid oid, srvname name, umuser oid, usename name, umoptions text[]"),
     pg("pg_views", "schemaname name, viewname name, viewowner name, definition"),
     information(
         "character_sets",

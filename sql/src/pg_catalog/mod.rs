@@ -28,6 +28,8 @@ pub const PUBLIC_OID: u32 = 2200;
 pub const INFORMATION_SCHEMA_OID: u32 = 13_000;
 const DATABASE_OID: u32 = 16_384;
 const OWNER_OID: u32 = 10;
+/// Who owns every table, whoever looks.
+pub const OWNER: &str = "pilaster";
 /// Metrics have numbers from here on, made from their names, so that they stay the same from statement to statement.
 const FIRST_TABLE_OID: u32 = 1 << 30;
 

@@ -10,7 +10,7 @@ use crate::settings::Settings;
 use crate::wire_type::{self, WireType};
 
 use super::{
-    Cell, DATABASE_OID, FUNCTIONS, INFORMATION_SCHEMA_OID, OWNER_OID, PG_CATALOG_OID, PUBLIC_OID, Relation, Row,
+    Cell, DATABASE_OID, FUNCTIONS, INFORMATION_SCHEMA_OID, OWNER, OWNER_OID, PG_CATALOG_OID, PUBLIC_OID, Relation, Row,
     Wanted, catalog_table_oid, columns,
 };
 
@@ -34,7 +34,6 @@ pub const HAVE_ROWS: &[&str] = &[
     "tables",
 ];
 
-const OWNER: &str = "pilaster";
 const HEAP_OID: u32 = 2;
 const TABLESPACE_OID: u32 = 1663;
 

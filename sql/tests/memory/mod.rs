@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use pilaster_model::{Histogram, Labels, METRIC_NAME, Matcher, TimeRange, stale_nan};
 use pilaster_promql::source::{SampleBatch, Selection, SeriesRun, Source, SourceError};
-use pilaster_sql::{MetricMetadata, SourceProvider};
+use pilaster_promql::{Engine, EngineOptions};
+use pilaster_sql::{MetricMetadata, SourceProvider, SqlOptions, SqlService};
 
 /// 2026-11-21T08:00:00Z.
 pub const NOW_MS: i64 = 1_795_248_000_000;
@@ -174,4 +175,11 @@ pub fn small() -> MemoryProvider {
         series(&[(name, "job:up:sum"), ("Zone", "eu"), ("ts", "label called ts")], 60_000, vec![2.0]),
         histogram,
     ])
+}
+
+/// A service over `provider` with two partitions.
+pub fn service_over(provider: MemoryProvider, options: SqlOptions) -> Arc<SqlService> {
+    let engine = Arc::new(Engine::new(EngineOptions::default()));
+    let options = SqlOptions { partitions: 2, ..options };
+    Arc::new(SqlService::new(Arc::new(provider), engine, options).unwrap())
 }

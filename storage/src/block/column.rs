@@ -217,8 +217,8 @@ impl Chunk {
         self.put_raw(rows, doubles.len(), Encoding::Plain, levels, &raw, zstd)
     }
 
-    /// A page of byte arrays, `plain` in their PLAIN encoding.
-    pub fn put_byte_arrays(
+    /// A page of values that are in their PLAIN encoding already.
+    pub fn put_plain(
         &mut self,
         rows: usize,
         levels: &[u8],

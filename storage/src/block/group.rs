@@ -9,7 +9,7 @@ use parquet::data_type::ByteArray;
 use parquet::file::metadata::ColumnIndexBuilder;
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::{ColumnDescPtr, SchemaDescriptor};
-use pilaster_model::{Labels, stale_nan};
+use pilaster_model::{Histogram, Labels, stale_nan};
 
 use super::column::{Candidate, Chunk, Dictionary, FinishedChunk, PageCompressor, PageIndexOrder, dictionary_chunk};
 use super::divide::{Divisor, Kind, Split};
@@ -158,7 +158,9 @@ pub fn encode(
             Column::ValueDiv => (None, group.divisors(descriptor)?),
             Column::Value => (Some(Part::Doubles), group.doubles(descriptor)?),
             Column::StartTs => (Some(Part::Starts), group.starts(descriptor)?),
-            Column::Histogram => (Some(Part::Histograms), group.histograms(descriptor)?),
+            Column::Histogram => (Some(Part::Histograms), group.histograms(descriptor, put_whole)?),
+            Column::HistogramCount => (None, group.histograms(descriptor, |one, out| put_double(one.count, out))?),
+            Column::HistogramSum => (None, group.histograms(descriptor, |one, out| put_double(one.sum, out))?),
         });
     }
     Ok(EncodedGroup { chunks, counts: values.counts, divisors: values.divisors })
@@ -394,7 +396,12 @@ impl Encoder<'_> {
         chunk.finish(None, None)
     }
 
-    fn histograms(&mut self, descriptor: ColumnDescPtr) -> Result<FinishedChunk, BlockError> {
+    /// A column that has something of every histogram; `put` appends it in PLAIN encoding.
+    fn histograms(
+        &mut self,
+        descriptor: ColumnDescPtr,
+        put: impl Fn(&Histogram, &mut Vec<u8>),
+    ) -> Result<FinishedChunk, BlockError> {
         if self.values.counts.iter().all(|counts| counts.histograms == 0) {
             return self.nulls(descriptor);
         }
@@ -412,11 +419,7 @@ impl Encoder<'_> {
                             runs.push((u32::from(sample.is_some()), 1));
                             if let Some(histogram) = sample {
                                 count += 1;
-                                let at = plain.len();
-                                plain.extend_from_slice(&[0; 4]);
-                                histogram.encode(&mut plain);
-                                let len = (plain.len() - at - 4) as u32;
-                                plain[at..at + 4].copy_from_slice(&len.to_le_bytes());
+                                put(histogram, &mut plain);
                             }
                         }
                     }
@@ -424,10 +427,23 @@ impl Encoder<'_> {
             }
             levels.clear();
             put_runs(&mut levels, 1, runs);
-            chunk.put_byte_arrays(rows_of(page), &levels, count, &plain, self.zstd)?;
+            chunk.put_plain(rows_of(page), &levels, count, &plain, self.zstd)?;
         }
         chunk.finish(None, None)
     }
+}
+
+/// A histogram as a byte array: its length, then its encoding.
+fn put_whole(histogram: &Histogram, plain: &mut Vec<u8>) {
+    let at = plain.len();
+    plain.extend_from_slice(&[0; 4]);
+    histogram.encode(plain);
+    let len = (plain.len() - at - 4) as u32;
+    plain[at..at + 4].copy_from_slice(&len.to_le_bytes());
+}
+
+fn put_double(value: f64, plain: &mut Vec<u8>) {
+    plain.extend_from_slice(&value.to_le_bytes());
 }
 
 /// The labels as one JSON object, the metric's name among them, ascending by name, without spaces.

@@ -225,17 +225,17 @@ impl PageDecoder {
             false => stored.len() as u64,
         };
         (really == raw_len as u64).then_some(())?;
-        // Only grows, so that the zeroing is not paid per page.
-        if self.raw.len() < raw_len + delta::PADDING {
-            self.raw.resize(raw_len + delta::PADDING, 0);
-        }
+        // Written into spare capacity: what is overwritten anyway is not zeroed before.
+        self.raw.clear();
+        self.raw.reserve(raw_len + delta::PADDING);
         if page.compressed {
-            let written = self.zstd.decompress_to_buffer(stored, &mut self.raw[..raw_len]).ok()?;
+            let written = self.zstd.decompress_to_buffer(stored, &mut self.raw).ok()?;
             (written == raw_len).then_some(())?;
         } else {
-            self.raw[..raw_len].copy_from_slice(stored);
+            self.raw.extend_from_slice(stored);
         }
-        self.raw.get(..raw_len + delta::PADDING)
+        self.raw.extend_from_slice(&[0; delta::PADDING]);
+        Some(&self.raw)
     }
 
     /// The values part of a page, uncompressed.

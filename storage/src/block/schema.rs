@@ -18,9 +18,24 @@ pub const VALUE_DIV: &str = "value_div";
 pub const VALUE: &str = "value";
 pub const START_TS: &str = "start_ts";
 pub const HISTOGRAM: &str = "histogram";
+pub const HISTOGRAM_COUNT: &str = "histogram_count";
+pub const HISTOGRAM_SUM: &str = "histogram_sum";
 
 /// Names that a promoted label cannot have as its column: ours, and the one that readers make of the path.
-const TAKEN: [&str; 10] = [SERIES_ID, METRIC, LABELS, TS, VALUE_INT, VALUE_DIV, VALUE, START_TS, HISTOGRAM, "date"];
+const TAKEN: [&str; 12] = [
+    SERIES_ID,
+    METRIC,
+    LABELS,
+    TS,
+    VALUE_INT,
+    VALUE_DIV,
+    VALUE,
+    START_TS,
+    HISTOGRAM,
+    HISTOGRAM_COUNT,
+    HISTOGRAM_SUM,
+    "date",
+];
 
 /// A column of a sample file, in the order of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +54,8 @@ pub enum Column {
     Value,
     StartTs,
     Histogram,
+    HistogramCount,
+    HistogramSum,
 }
 
 impl Column {
@@ -54,6 +71,8 @@ impl Column {
             Column::Value => VALUE,
             Column::StartTs => START_TS,
             Column::Histogram => HISTOGRAM,
+            Column::HistogramCount => HISTOGRAM_COUNT,
+            Column::HistogramSum => HISTOGRAM_SUM,
         }
     }
 
@@ -65,7 +84,9 @@ impl Column {
             Column::Ts => (Physical::INT64, Some(millis()), Repetition::REQUIRED),
             Column::StartTs => (Physical::INT64, Some(millis()), Repetition::OPTIONAL),
             Column::ValueInt => (Physical::INT64, None, Repetition::OPTIONAL),
-            Column::ValueDiv | Column::Value => (Physical::DOUBLE, None, Repetition::OPTIONAL),
+            Column::ValueDiv | Column::Value | Column::HistogramCount | Column::HistogramSum => {
+                (Physical::DOUBLE, None, Repetition::OPTIONAL)
+            }
             Column::Histogram => (Physical::BYTE_ARRAY, None, Repetition::OPTIONAL),
         };
         let builder = Type::primitive_type_builder(self.name(), physical);
@@ -97,7 +118,16 @@ pub fn columns(promoted_labels: &[String]) -> Vec<Column> {
         known.push(column.to_lowercase());
         columns.push(Column::Promoted { label: label.clone(), column });
     }
-    columns.extend([Column::Ts, Column::ValueInt, Column::ValueDiv, Column::Value, Column::StartTs, Column::Histogram]);
+    columns.extend([
+        Column::Ts,
+        Column::ValueInt,
+        Column::ValueDiv,
+        Column::Value,
+        Column::StartTs,
+        Column::Histogram,
+        Column::HistogramCount,
+        Column::HistogramSum,
+    ]);
     columns
 }
 

@@ -71,6 +71,9 @@ fn rows_by_parquet(bytes: Vec<u8>) -> Vec<Row> {
         let integer = column("value_int").as_primitive::<Int64Type>();
         let divisor = column("value_div").as_primitive::<Float64Type>();
         let double = column("value").as_primitive::<Float64Type>();
+        let histogram = column("histogram").as_binary::<i32>();
+        let count = column("histogram_count").as_primitive::<Float64Type>();
+        let sum = column("histogram_sum").as_primitive::<Float64Type>();
         for row in 0..batch.num_rows() {
             if id.value(row) != last_id {
                 assert_eq!(id.value(row), last_id + 1);
@@ -81,6 +84,12 @@ fn rows_by_parquet(bytes: Vec<u8>) -> Vec<Row> {
                 assert_eq!(labels.get("job").map(String::as_str), job.is_valid(row).then(|| job.value(row)));
             }
             assert_eq!(labels.value(row), &*last_labels);
+            assert_eq!((count.is_valid(row), sum.is_valid(row)), (histogram.is_valid(row), histogram.is_valid(row)));
+            if histogram.is_valid(row) {
+                let (whole, _) = Histogram::decode(histogram.value(row)).unwrap();
+                assert_eq!(whole.count.to_bits(), count.value(row).to_bits());
+                assert_eq!(whole.sum.to_bits(), sum.value(row).to_bits());
+            }
             let value = if integer.is_valid(row) {
                 integer.value(row) as f64 / divisor.value(row)
             } else if double.is_valid(row) {
@@ -249,6 +258,23 @@ fn series_without_shared_timelines_round_trip() {
         })
         .collect();
     check(series, 0);
+}
+
+#[test]
+fn all_of_time_fits_into_a_block() {
+    let timestamps = [i64::MIN, -1, 0, i64::MAX];
+    let series = |name: &str| one(&[("a", name)], &timestamps, &[1.0, 0.1, -0.0, stale_nan()]);
+    for count in [1, 5] {
+        let sim = Sim::new(1);
+        let all = (0..count).map(|i| series(&i.to_string())).collect();
+        let meta = write_block(&sim, Path::new(DIR), "b", 0, all, &options()).unwrap();
+        let block = Block::open(Arc::new(sim), Path::new(DIR), meta).unwrap();
+        assert_eq!(block.series_range(0), TimeRange::ALL);
+        let (read, values) = block.read(0, TimeRange::ALL).unwrap();
+        assert_eq!(*read, timestamps);
+        assert_eq!(bits(&values), bits(&[1.0, 0.1, -0.0, stale_nan()]));
+        assert_eq!(*block.read(0, TimeRange::new(-1, 5)).unwrap().0, [-1, 0]);
+    }
 }
 
 #[test]

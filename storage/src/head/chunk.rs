@@ -1,7 +1,8 @@
 //! Older samples of a series, compressed.
 //!
 //! ```text
-//! timestamps  first: 8 bytes, then zigzag varints of the change of the distance to the one before
+//! timestamps  nothing where they are evenly spaced: ends and count say all; else
+//!             first: 8 bytes, then zigzag varints of the change of the distance to the one before
 //! values      Constant  one value for all
 //!             Decimals  as integers over a power of ten: first, then zigzag varints of the change of the difference
 //!             Xor       per value: bytes that differ from the one before (leading zero bytes << 4 | count), then those
@@ -18,6 +19,8 @@ pub struct Chunk {
     pub max_ms: i64,
     pub count: u32,
     class: Class,
+    /// Whether the distance from each timestamp to the next is the same.
+    even: bool,
     bytes: Box<[u8]>,
     /// Start timestamps as changes of differences, where any is known.
     starts: Option<Box<[u8]>>,
@@ -42,7 +45,10 @@ impl Chunk {
         let Columns { timestamps, values, starts_ms, histograms: _ } = samples;
         let (&min_ms, &max_ms) = (timestamps.first()?, timestamps.last()?);
         bytes.clear();
-        put_deltas(timestamps.iter().copied(), bytes);
+        let even = is_even(timestamps);
+        if !even {
+            put_deltas(timestamps.iter().copied(), bytes);
+        }
         let first = values.first()?.to_bits();
         let class = if values.iter().all(|value| value.to_bits() == first) {
             bytes.extend_from_slice(&first.to_le_bytes());
@@ -61,7 +67,7 @@ impl Chunk {
             bytes[..].into()
         });
         let count = timestamps.len() as u32;
-        Some(Chunk { min_ms, max_ms, count, class, bytes: packed, starts })
+        Some(Chunk { min_ms, max_ms, count, class, even, bytes: packed, starts })
     }
 
     /// Appends all samples to `out`.
@@ -70,7 +76,12 @@ impl Chunk {
         let before = out.len();
         let mut bytes = &self.bytes[..];
         out.timestamps.reserve(count);
-        take_deltas(&mut bytes, count, |timestamp| out.timestamps.push(timestamp));
+        if self.even {
+            let step_ms = (self.max_ms - self.min_ms) / (count as i64 - 1).max(1);
+            out.timestamps.extend((0..count as i64).map(|index| self.min_ms + index * step_ms));
+        } else {
+            take_deltas(&mut bytes, count, |timestamp| out.timestamps.push(timestamp));
+        }
         let values = &mut out.values;
         values.reserve(count);
         match self.class {
@@ -112,6 +123,14 @@ impl Chunk {
     pub fn memory_bytes(&self) -> usize {
         self.bytes.len() + 16 + self.starts.as_ref().map_or(0, |starts| starts.len() + 16)
     }
+}
+
+/// Whether the distance from each to the next is the same, and all distances fit into 63 bits.
+fn is_even(timestamps: &[i64]) -> bool {
+    let (&[first, ..], &[.., last]) = (timestamps, timestamps) else { return false };
+    let step = timestamps.get(1).and_then(|second| second.checked_sub(first));
+    let steps_fit = last.checked_sub(first).is_some();
+    steps_fit && timestamps.windows(2).all(|pair| Some(pair[1] - pair[0]) == step)
 }
 
 /// The nearest integer to `value` with its point moved.
@@ -282,5 +301,25 @@ mod tests {
         out.push(1, 0.5, 0, None);
         chunk.read_range(15, 20, &mut out);
         assert_eq!((out.timestamps, out.values, out.starts_ms), (vec![1, 20], vec![0.5, 2.0], vec![0, 5]));
+    }
+
+    #[test]
+    fn even_timestamps_take_no_room() {
+        let steps = |step: i64| (0..100).map(move |index| (index * step - 7, 3.0));
+        let room = |samples: Vec<(i64, f64)>| {
+            let mut columns = Columns::default();
+            samples.iter().for_each(|&(ms, value)| columns.push(ms, value, 0, None));
+            Chunk::seal(&columns, &mut Vec::new()).unwrap().bytes.len()
+        };
+        for step in [1, 15_000, i64::MAX / 100] {
+            check(steps(step).collect());
+            assert_eq!(room(steps(step).collect()), 8);
+        }
+        check(vec![(i64::MIN, 1.0), (0, 2.0), (i64::MAX, 3.0)]);
+        check(vec![(i64::MIN, 1.0), (-1, 2.0), (i64::MAX - 1, 3.0)]);
+        check(vec![(i64::MIN, 1.0), (i64::MAX, 2.0)]);
+        let mut uneven: Vec<_> = steps(15_000).collect();
+        uneven[50].0 += 1;
+        check(uneven);
     }
 }

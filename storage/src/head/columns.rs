@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pilaster_model::Histogram;
+use pilaster_model::{Histogram, TimeRange};
 
 /// Samples ascending by time.
 #[derive(Debug, Clone, Default)]
@@ -72,6 +72,20 @@ impl Columns {
             self.starts_ms.resize(self.timestamps.len(), 0);
         }
         self.histograms.extend(other.histograms.iter().map(|(at, histogram)| (at + before, histogram.clone())));
+    }
+
+    /// Removes the samples in `ranges`.
+    pub fn remove(&mut self, ranges: &[TimeRange]) {
+        if ranges.is_empty() {
+            return;
+        }
+        let mut kept = Columns::default();
+        for index in 0..self.len() {
+            if !ranges.iter().any(|range| range.contains(self.timestamps[index])) {
+                kept.push_from(self, index);
+            }
+        }
+        *self = kept;
     }
 
     /// The union of two lists; where both have a timestamp, the sample of `self` stays.

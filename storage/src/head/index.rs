@@ -368,18 +368,22 @@ impl Index {
 
     pub fn cardinality(&self, limit: usize) -> HeadCardinality {
         let pairs = || self.pairs.iter().flatten();
+        let names = || self.names.values();
         let bytes = |name: &Name| name.values.keys().map(|value| value.len() as u64).sum();
         let by_metric = pairs().filter(|pair| &*pair.name == METRIC_NAME);
+        let text = |(name, count): (&str, u64)| (name.to_owned(), count);
+        let pair_text = |((name, value), count): ((&str, &str), u64)| (format!("{name}={value}"), count);
+        let values_by_label = largest(names().map(|name| (&*name.name, name.values.len() as u64)), limit);
+        let bytes_by_label = largest(names().map(|name| (&*name.name, bytes(name))), limit);
+        let series_by_metric = largest(by_metric.map(|pair| (&*pair.value, pair.postings.len())), limit);
+        let series_by_pair = largest(pairs().map(|pair| ((&*pair.name, &*pair.value), pair.postings.len())), limit);
         HeadCardinality {
             series: self.series_count(),
             label_pairs: pairs().count() as u64,
-            values_by_label: largest(self.names.values().map(|n| (n.name.to_string(), n.values.len() as u64)), limit),
-            bytes_by_label: largest(self.names.values().map(|n| (n.name.to_string(), bytes(n))), limit),
-            series_by_metric: largest(by_metric.map(|pair| (pair.value.to_string(), pair.postings.len())), limit),
-            series_by_pair: largest(
-                pairs().map(|pair| (format!("{}={}", pair.name, pair.value), pair.postings.len())),
-                limit,
-            ),
+            values_by_label: values_by_label.into_iter().map(text).collect(),
+            bytes_by_label: bytes_by_label.into_iter().map(text).collect(),
+            series_by_metric: series_by_metric.into_iter().map(text).collect(),
+            series_by_pair: series_by_pair.into_iter().map(pair_text).collect(),
         }
     }
 
@@ -415,9 +419,69 @@ fn literals(matcher: &Matcher) -> Option<Vec<&str>> {
     }
 }
 
-fn largest(counts: impl Iterator<Item = (String, u64)>, limit: usize) -> Vec<(String, u64)> {
+/// The `limit` largest counts, descending; equal ones in the order of their keys.
+fn largest<K: Ord>(counts: impl Iterator<Item = (K, u64)>, limit: usize) -> Vec<(K, u64)> {
+    let order = |a: &(K, u64), b: &(K, u64)| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0));
     let mut counts: Vec<_> = counts.collect();
-    counts.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    counts.truncate(limit);
+    if limit < counts.len() {
+        counts.select_nth_unstable_by(limit, order);
+        counts.truncate(limit);
+    }
+    counts.sort_unstable_by(order);
     counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_come_first() {
+        let counts = [("b", 2), ("a", 2), ("c", 9), ("d", 1)];
+        for (limit, expected) in
+            [(0, &[][..]), (2, &[("c", 9), ("a", 2)]), (9, &[("c", 9), ("a", 2), ("b", 2), ("d", 1)])]
+        {
+            assert_eq!(largest(counts.into_iter(), limit), expected);
+        }
+    }
+
+    #[test]
+    fn series_come_and_go() {
+        let mut index = Index::default();
+        let sets: Vec<Labels> = (0..100)
+            .map(|number: u32| {
+                Labels::from_pairs([
+                    ("__name__", "m".to_owned()),
+                    ("n", number.to_string()),
+                    ("odd", (number % 2).to_string()),
+                ])
+            })
+            .collect();
+        for (slot, labels) in sets.iter().enumerate() {
+            index.insert(SeriesRef::new(slot as u32, 1), labels.hash64(), labels);
+        }
+        let odd = [Matcher::equal("odd", "1")];
+        assert_eq!(index.resolve(&odd).len(), 50);
+        assert_eq!(index.find(sets[7].hash64(), &sets[7]), Some(SeriesRef::new(7, 1)));
+        let cardinality = index.cardinality(1);
+        assert_eq!(cardinality.values_by_label, [("n".to_owned(), 100)]);
+        assert_eq!(cardinality.series_by_pair, [("__name__=m".to_owned(), 100)]);
+        (0..100).filter(|slot| slot % 2 == 1).for_each(|slot| index.remove(slot));
+        assert!(index.resolve(&odd).is_empty() && index.values("odd") == ["0"]);
+        assert_eq!(index.find(sets[7].hash64(), &sets[7]), None);
+        (0..100).filter(|slot| slot % 2 == 0).for_each(|slot| index.remove(slot));
+        assert_eq!((index.series_count(), index.names().len()), (0, 0));
+    }
+
+    #[test]
+    fn equal_hashes_are_told_apart() {
+        let mut index = Index::default();
+        let sets = ["a", "b", "c"].map(|value| Labels::from_pairs([("x", value)]));
+        for (slot, labels) in sets.iter().enumerate() {
+            index.insert(SeriesRef::new(slot as u32, 1), 42, labels);
+        }
+        for (slot, labels) in sets.iter().enumerate() {
+            assert_eq!(index.find(42, labels), Some(SeriesRef::new(slot as u32, 1)));
+        }
+    }
 }

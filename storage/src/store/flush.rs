@@ -18,10 +18,8 @@ use super::{Store, View};
 use crate::block::{Block, BlockMeta, BlockSeries, WriteOptions, write_block};
 use crate::head::{Columns, Flushed, HeadView, Timelines};
 use crate::manifest::Manifest;
+use crate::tombstone::{Source, about, hidden};
 use crate::{Error, SeriesRef};
-
-/// Samples in a block at most: they are in memory together while it is written.
-pub(super) const MAX_BLOCK_SAMPLES: u64 = 16 << 20;
 
 /// Series on their way to a block.
 #[derive(Debug, Default)]
@@ -71,6 +69,10 @@ impl Store {
             ..maintenance.manifest.clone()
         };
         manifest.blocks.extend(metas.iter().cloned());
+        for tombstone in &mut manifest.tombstones {
+            tombstone.head &= tombstone.max_ms >= cut_ms;
+        }
+        manifest.tombstones.retain(|tombstone| !tombstone.is_done());
         let opened = self.open_blocks(&metas);
         let stored = opened.and_then(|blocks| manifest.store(&*self.env.files, &self.options.dir).map(|()| blocks));
         // After a failed write of the manifest nobody knows which one a crash would leave: the files stay until then.
@@ -102,13 +104,16 @@ impl Store {
         let mut samples = 0;
         let labelled = |series| Some((self.head.labels(series)?, series));
         let mut all: Vec<(Labels, SeriesRef)> = self.head.all_series().into_iter().filter_map(labelled).collect();
-        if self.head.sample_count() >= MAX_BLOCK_SAMPLES {
+        if self.head.sample_count() >= self.options.block_samples {
             // A range becomes more than one block: each gets neighbours.
             all.sort_unstable();
         }
+        let current = self.current_view();
+        let tombstones = about(&current.tombstones, Source::Head);
         for (labels, series) in all {
             columns.clear();
             self.head.read(series, range, view, &mut columns);
+            columns.remove(&hidden(&tombstones, &labels));
             if columns.is_empty() {
                 continue;
             }
@@ -123,7 +128,7 @@ impl Store {
                 samples += (to - from) as u64;
                 from = to;
             }
-            while samples >= MAX_BLOCK_SAMPLES
+            while samples >= self.options.block_samples
                 && let Some(number) = groups.iter().max_by_key(|(_, group)| group.samples).map(|(number, _)| *number)
                 && let Some(group) = groups.remove(&number)
             {

@@ -1,6 +1,6 @@
 //! What a timer does: flush, compact, expire, forget, and remove what nobody uses any more.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -25,13 +25,21 @@ pub(super) struct Maintenance {
     pub marks: VecDeque<Mark>,
     /// Samples that are in blocks, yet stay in the head for snapshots of this epoch and before.
     pub pending_drop: Option<(Flushed, u64)>,
+    /// Windows (start and level) whose blocks cannot be read.
+    pub unmergeable: HashSet<(i64, u8)>,
     /// Blocks that are off the manifest; their files go with the last snapshot that has them.
     pub doomed: Vec<Arc<Block>>,
 }
 
 impl Maintenance {
     pub fn new(manifest: Manifest, marks: Vec<Mark>) -> Maintenance {
-        Maintenance { manifest, marks: marks.into(), pending_drop: None, doomed: Vec::new() }
+        Maintenance {
+            manifest,
+            marks: marks.into(),
+            pending_drop: None,
+            unmergeable: HashSet::new(),
+            doomed: Vec::new(),
+        }
     }
 }
 
@@ -45,8 +53,11 @@ impl Store {
         let maintenance = &mut *self.maintenance.lock();
         let mut result = self.log_unlogged();
         result = result.and(self.mark(maintenance));
-        if let Some(cut_ms) = self.complete_before() {
-            result = result.and(self.flush_before(maintenance, Some(cut_ms)));
+        // Not while a part of it is not in the log: that would bring back what was deleted meanwhile.
+        if result.is_ok()
+            && let Some(cut_ms) = self.complete_before()
+        {
+            result = self.flush_before(maintenance, Some(cut_ms));
         }
         self.free(maintenance);
         let forgotten = self.head.forget_idle() as u64;
@@ -115,18 +126,32 @@ impl Store {
 
     /// Removes blocks beyond retention.
     fn expire(&self, maintenance: &mut Maintenance) -> Result<(), Error> {
-        let (Some(retention_ms), Some(newest_ms)) = (self.options.retention_ms, self.max_ms()) else { return Ok(()) };
-        // A sample from the future must not push everything out.
-        let newest_ms = newest_ms.min(self.env.clock.now_ms());
-        let oldest_ms = newest_ms.saturating_sub(retention_ms);
+        let oldest_ms = self.expired_before();
+        let limit_bytes = self.options.retention_bytes.unwrap_or(u64::MAX);
+        let mut used_bytes = self.wal.size_bytes();
+        // Newest first: they may stay for as long as there is room, and nothing older than one that may not.
+        let mut by_age: Vec<&BlockMeta> = maintenance.manifest.blocks.iter().collect();
+        by_age.sort_by_key(|block| std::cmp::Reverse(block.max_ms));
+        let fits = |block: &&BlockMeta| {
+            used_bytes = used_bytes.saturating_add(block.bytes());
+            block.max_ms >= oldest_ms && used_bytes <= limit_bytes
+        };
+        let kept: HashSet<String> = by_age.into_iter().take_while(fits).map(|block| block.name.clone()).collect();
         let (kept, expired): (Vec<BlockMeta>, Vec<BlockMeta>) =
-            maintenance.manifest.blocks.iter().cloned().partition(|block| block.max_ms >= oldest_ms);
+            maintenance.manifest.blocks.iter().cloned().partition(|block| kept.contains(&block.name));
         if expired.is_empty() {
             return Ok(());
         }
         self.replace_blocks(maintenance, kept, Vec::new())?;
         self.counters.blocks_expired.fetch_add(expired.len() as u64, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Samples before it are beyond retention by time.
+    fn expired_before(&self) -> i64 {
+        let (Some(retention_ms), Some(newest_ms)) = (self.options.retention_ms, self.max_ms()) else { return i64::MIN };
+        // A sample from the future must not push everything out.
+        newest_ms.min(self.env.clock.now_ms()).saturating_sub(retention_ms)
     }
 
     /// Makes `metas` the live blocks: first in the manifest, then for snapshots. `new` are those not open yet.
@@ -136,7 +161,12 @@ impl Store {
         metas: Vec<BlockMeta>,
         new: Vec<Arc<Block>>,
     ) -> Result<(), Error> {
-        let manifest = Manifest { blocks: metas, ..maintenance.manifest.clone() };
+        let mut manifest = Manifest { blocks: metas, ..maintenance.manifest.clone() };
+        let live: HashSet<&String> = manifest.blocks.iter().map(|block| &block.name).collect();
+        for tombstone in &mut manifest.tombstones {
+            tombstone.blocks.retain(|name| live.contains(name));
+        }
+        manifest.tombstones.retain(|tombstone| !tombstone.is_done());
         manifest.store(&*self.env.files, &self.options.dir)?;
         maintenance.manifest = manifest;
         let flushed = self.view.read().flushed;
@@ -153,7 +183,8 @@ impl Store {
         debug_assert_eq!(blocks.len(), maintenance.manifest.blocks.len(), "every live block is open");
         let live = |block: &Arc<Block>| blocks.iter().any(|other| Arc::ptr_eq(other, block));
         maintenance.doomed.extend(old.blocks.iter().filter(|block| !live(block)).cloned());
-        let view = Arc::new(View { blocks, flushed });
+        let tombstones = maintenance.manifest.tombstones.clone();
+        let view = Arc::new(View { blocks, flushed, tombstones });
         let (epoch, ()) = self.head.epochs.at_rest(|| *self.view.write() = view);
         epoch
     }

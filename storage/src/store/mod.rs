@@ -5,6 +5,7 @@
 
 mod append;
 mod compaction;
+mod delete;
 mod flush;
 mod maintenance;
 mod open;
@@ -27,6 +28,7 @@ use crate::env::{DirLock, Env};
 use crate::head::{Flushed, Head};
 use crate::metadata::{Metadata, MetadataTable};
 use crate::stats::{Counters, Stats};
+use crate::tombstone::Tombstone;
 use crate::wal::{Wal, WalSample};
 use crate::{HeadCardinality, RejectReason, SeriesRef, Snapshot};
 use maintenance::Maintenance;
@@ -37,6 +39,7 @@ pub(crate) struct View {
     /// Oldest first.
     pub blocks: Vec<Arc<Block>>,
     pub flushed: Flushed,
+    pub tombstones: Vec<Tombstone>,
 }
 
 /// Series and samples in one data directory. Thread-safe; every call may block on the disk.

@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+use std::sync::mpsc::SyncSender;
 
 use parking_lot::{Mutex, RwLock};
 use pilaster_model::{Histogram, Labels};
@@ -68,11 +69,18 @@ impl Store {
         let wal_dir = dir.join("wal");
         let segments = env.files.list(&wal_dir).map_err(Error::io("read", &wal_dir))?;
         let segments_total = segments.iter().filter(|path| path.extension().is_some_and(|e| e == "wal")).count() as u64;
-        let mut replay = Replay::new(&head, &manifest, segments_total, progress);
         let wal_options = WalOptions { segment_bytes: options.wal_segment_bytes, sync: options.wal_sync };
-        let (wal, found) = Wal::open(env.clone(), &wal_dir, wal_options, |segment, sequence, record| {
-            replay.apply(segment, sequence, record);
-        })?;
+        let opened = std::thread::scope(|scope| {
+            let mut replay = Replay::new(scope, &head, &manifest, segments_total, progress);
+            let opened = Wal::open(env.clone(), &wal_dir, wal_options, |segment, sequence, record| {
+                replay.apply(segment, sequence, record);
+            });
+            opened.map(|(wal, found)| {
+                let marks = replay.finish(found.last_sequence);
+                (wal, found, marks)
+            })
+        });
+        let (wal, found, marks) = opened?;
         // Segments that were removed may turn up again after a crash, some of them.
         let damages = || found.damage.iter().filter(|damage| damage.last_sequence >= manifest.log_from_sequence);
         for damage in damages() {
@@ -81,8 +89,6 @@ impl Store {
                 "acknowledged records of the write-ahead log can no longer be read");
         }
         let damaged_ranges = damages().count() as u64;
-        let last_sequence = found.last_sequence;
-        let marks = replay.finish(last_sequence);
         // Sequences below are taken for flushed, whether the log still had them or not.
         wal.skip_to(manifest.flushed_sequence);
 
@@ -90,7 +96,7 @@ impl Store {
         let store = Store {
             head: Arc::new(head),
             wal,
-            view: RwLock::new(Arc::new(View { blocks, flushed })),
+            view: RwLock::new(Arc::new(View { blocks, flushed, tombstones: manifest.tombstones.clone() })),
             closed_before_ms: AtomicI64::new(manifest.closed_before_ms),
             opened_max_ms: manifest.max_ms().unwrap_or(i64::MIN),
             unlogged: Mutex::default(),
@@ -148,10 +154,32 @@ struct Named {
     series: Option<SeriesRef>,
 }
 
+/// Threads that put samples into the head. Each has its own shards, so that they do not wait for each other, and a
+/// series stays in order.
+const LANES: usize = 4;
+/// Samples that go to a lane together.
+const LANE_BATCH: usize = 4096;
+
+type Batch = Vec<(WalSample, Option<Arc<Histogram>>)>;
+
+struct Lane {
+    batch: Batch,
+    sender: SyncSender<Batch>,
+}
+
+impl Lane {
+    fn send(&mut self) {
+        let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(LANE_BATCH));
+        // A lane ends early only when it panics, and then its scope panics too.
+        let _ = self.sender.send(batch);
+    }
+}
+
 /// Puts the log back into the head.
 struct Replay<'a> {
     head: &'a Head,
     limits: Limits,
+    lanes: Vec<Lane>,
     flushed_sequence: u64,
     segment: Option<u64>,
     named: HashMap<u64, Named, BuildHasherDefault<ReferenceHash>>,
@@ -162,17 +190,25 @@ struct Replay<'a> {
 }
 
 impl<'a> Replay<'a> {
-    fn new(
+    fn new<'scope>(
+        scope: &'scope std::thread::Scope<'scope, 'a>,
         head: &'a Head,
         manifest: &Manifest,
         segments_total: u64,
         progress: &'a (dyn Fn(ReplayProgress) + Sync),
     ) -> Replay<'a> {
         progress(ReplayProgress { segments_done: 0, segments_total });
+        // It was accepted once, so nothing is too old.
+        let limits = Limits { closed_before_ms: manifest.closed_before_ms, late_from_ms: Some(i64::MIN) };
+        let lane = |_| {
+            let (sender, receiver) = std::sync::mpsc::sync_channel::<Batch>(8);
+            scope.spawn(move || receiver.into_iter().for_each(|batch| put(head, limits, &batch)));
+            Lane { batch: Vec::new(), sender }
+        };
         Replay {
             head,
-            // It was accepted once, so nothing is too old.
-            limits: Limits { closed_before_ms: manifest.closed_before_ms, late_from_ms: Some(i64::MIN) },
+            limits,
+            lanes: (0..LANES).map(lane).collect(),
             flushed_sequence: manifest.flushed_sequence,
             segment: None,
             named: HashMap::default(),
@@ -202,7 +238,6 @@ impl<'a> Replay<'a> {
     }
 
     fn take(&mut self, sequence: u64, samples: impl Iterator<Item = (WalSample, Option<Arc<Histogram>>)>) {
-        let mut batch = Vec::with_capacity(samples.size_hint().0);
         let mut max_ms = i64::MIN;
         for (mut sample, histogram) in samples {
             max_ms = max_ms.max(sample.timestamp_ms);
@@ -214,21 +249,20 @@ impl<'a> Replay<'a> {
                 continue;
             };
             sample.series = named.series.get_or_insert_with(|| self.head.series(&named.labels)).0;
-            batch.push((sample, histogram));
+            let lane = &mut self.lanes[sample.series as usize % LANES];
+            lane.batch.push((sample, histogram));
+            if lane.batch.len() >= LANE_BATCH {
+                lane.send();
+            }
         }
         if let Some((_, newest)) = self.segment.and_then(|segment| self.seen.get_mut(&segment)) {
             *newest = (*newest).max(max_ms);
         }
-        let epoch = self.head.epochs.enter();
-        let mut locked = self.head.lock(batch.iter().map(|(sample, _)| sample.series));
-        for (sample, histogram) in &batch {
-            // The only refusal left is another value at the same timestamp, where the first write wins.
-            let _ = locked.append(sample, histogram.as_ref(), self.limits, epoch.number);
-        }
     }
 
     /// What each segment may be removed for.
-    fn finish(self, last_sequence: u64) -> Vec<Mark> {
+    fn finish(mut self, last_sequence: u64) -> Vec<Mark> {
+        self.lanes.iter_mut().for_each(Lane::send);
         (self.progress)(ReplayProgress { segments_done: self.segments_total, segments_total: self.segments_total });
         let mut marks = Vec::new();
         let mut end = last_sequence + 1;
@@ -243,5 +277,15 @@ impl<'a> Replay<'a> {
             mark.max_ms = newest_ms;
         }
         marks
+    }
+}
+
+/// Puts samples into the head.
+fn put(head: &Head, limits: Limits, batch: &Batch) {
+    let epoch = head.epochs.enter();
+    let mut locked = head.lock(batch.iter().map(|(sample, _)| sample.series));
+    for (sample, histogram) in batch {
+        // The only refusal left is another value at the same timestamp, where the first write wins.
+        let _ = locked.append(sample, histogram.as_ref(), limits, epoch.number);
     }
 }

@@ -11,8 +11,13 @@ pub struct StoreOptions {
     pub dir: PathBuf,
     /// Blocks whose newest sample is older than the newest of all by more than this are removed; `None` keeps all.
     pub retention_ms: Option<i64>,
+    /// Bytes of blocks and log together beyond which the oldest blocks are removed; `None` keeps all.
+    pub retention_bytes: Option<u64>,
     /// Length of the time range of a fresh block.
     pub block_ms: i64,
+    /// Samples in a block, about: they are in memory together while it is written. A range that has more becomes several
+    /// blocks, each with some of the series.
+    pub block_samples: u64,
     /// How much older than the newest sample of all a sample may be when its series has a newer one; 0 takes none.
     pub out_of_order_ms: i64,
     pub wal_sync: WalSync,
@@ -29,7 +34,9 @@ impl StoreOptions {
         StoreOptions {
             dir: dir.into(),
             retention_ms: None,
+            retention_bytes: None,
             block_ms: 7_200_000,
+            block_samples: 16 << 20,
             out_of_order_ms: 0,
             wal_sync: WalSync::Commit,
             wal_segment_bytes: 64 << 20,
@@ -42,6 +49,9 @@ impl StoreOptions {
         let refuse = |reason: &str| Err(Error::InvalidOptions { reason: reason.to_owned() });
         if self.block_ms <= 0 {
             return refuse("block_ms must be positive");
+        }
+        if self.block_samples == 0 {
+            return refuse("block_samples must be positive");
         }
         if self.out_of_order_ms < 0 {
             return refuse("out_of_order_ms must not be negative");

@@ -38,6 +38,13 @@ pub enum Record {
     Histograms(Vec<(WalSample, Histogram)>),
 }
 
+/// Set in a series record's flags when its payload is compressed with zstd, behind the length that it had.
+const FLAG_COMPRESSED: u16 = 1;
+/// Names of series repeat themselves, when there are a few.
+const WORTH_COMPRESSING: usize = 512;
+/// No record is longer, so that a damaged one cannot ask for all memory.
+const MAX_UNPACKED: usize = 1 << 30;
+
 /// Set in a sample record's flags when it has the column of start timestamps.
 pub(super) const FLAG_START_TIMESTAMPS: u16 = 1;
 
@@ -91,7 +98,7 @@ impl<'a> Bytes<'a> {
 }
 
 /// Appends the payload of a series record.
-pub(super) fn encode_series(series: &[(u64, Labels)], out: &mut Vec<u8>) {
+fn encode_series(series: &[(u64, Labels)], out: &mut Vec<u8>) {
     put_varint(series.len() as u64, out);
     for (reference, labels) in series {
         put_varint(*reference, out);
@@ -103,6 +110,31 @@ pub(super) fn encode_series(series: &[(u64, Labels)], out: &mut Vec<u8>) {
             }
         }
     }
+}
+
+/// The payload and the flags of a series record.
+pub(super) fn pack_series(series: &[(u64, Labels)]) -> (Vec<u8>, u16) {
+    let mut payload = Vec::new();
+    encode_series(series, &mut payload);
+    if payload.len() >= WORTH_COMPRESSING
+        && let Ok(compressed) = zstd::bulk::compress(&payload, 1)
+        && compressed.len() < payload.len()
+    {
+        let mut out = Vec::with_capacity(compressed.len() + 5);
+        put_varint(payload.len() as u64, &mut out);
+        out.extend_from_slice(&compressed);
+        return (out, FLAG_COMPRESSED);
+    }
+    (payload, 0)
+}
+
+pub(super) fn unpack_series(payload: &[u8], flags: u16) -> Option<Record> {
+    if flags & FLAG_COMPRESSED == 0 {
+        return decode_series(payload);
+    }
+    let mut bytes = Bytes(payload);
+    let len = usize::try_from(bytes.varint()?).ok().filter(|&len| len <= MAX_UNPACKED)?;
+    decode_series(&zstd::bulk::decompress(bytes.0, len).ok()?)
 }
 
 /// Appends the payload of a sample record and returns its flags.
@@ -131,7 +163,7 @@ pub(super) fn encode_samples(samples: &[WalSample], out: &mut Vec<u8>) -> u16 {
     FLAG_START_TIMESTAMPS
 }
 
-pub(super) fn decode_series(payload: &[u8]) -> Option<Record> {
+fn decode_series(payload: &[u8]) -> Option<Record> {
     let mut bytes = Bytes(payload);
     let count = bytes.count()?;
     let mut series = Vec::with_capacity(count);
@@ -142,7 +174,8 @@ pub(super) fn decode_series(payload: &[u8]) -> Option<Record> {
         for _ in 0..pairs {
             labels.push((bytes.text()?, bytes.text()?));
         }
-        series.push((reference, Labels::from_pairs(labels)));
+        let sorted = labels.is_sorted_by(|a, b| a.0 < b.0) && labels.iter().all(|(_, value)| !value.is_empty());
+        series.push((reference, if sorted { Labels::from_sorted_pairs(labels) } else { Labels::from_pairs(labels) }));
     }
     Some(Record::Series(series))
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::codec::{Record, decode_histograms, decode_samples, decode_series};
+use super::codec::{Record, decode_histograms, decode_samples, unpack_series};
 use super::segment::{
     self, RawRecord, SEGMENT_HEADER_BYTES, SegmentHeader, TYPE_HISTOGRAMS, TYPE_SAMPLES, TYPE_SERIES,
 };
@@ -81,7 +81,7 @@ pub fn replay(files: &dyn Files, dir: &Path, mut apply: impl FnMut(u64, u64, Rec
             }
             broken = None;
             let decoded = match record.kind {
-                TYPE_SERIES => decode_series(record.payload),
+                TYPE_SERIES => unpack_series(record.payload, record.flags),
                 TYPE_SAMPLES => decode_samples(record.payload, record.flags),
                 TYPE_HISTOGRAMS => decode_histograms(record.payload, record.flags),
                 _ => None,

@@ -11,7 +11,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use pilaster_model::{Histogram, Labels};
 
 use super::WalError;
-use super::codec::{Record, WalSample, encode_histograms, encode_samples, encode_series};
+use super::codec::{Record, WalSample, encode_histograms, encode_samples, pack_series};
 use super::named::NamedSeries;
 use super::replay::{Replay, replay};
 use super::segment::{self, RawRecord, SegmentHeader, TYPE_HISTOGRAMS, TYPE_SAMPLES, TYPE_SERIES};
@@ -82,6 +82,8 @@ struct State {
     segments: VecDeque<Segment>,
     /// Bytes of the current segment, `usize::MAX` where the next record must begin a new one.
     segment_bytes: usize,
+    /// Those of them that name series.
+    named_bytes: usize,
     /// Series that the current segment has named.
     named: NamedSeries,
     /// The highest segment number ever used: none is used twice, even when all segments are gone.
@@ -154,6 +156,7 @@ impl Wal {
             failures: BTreeMap::new(),
             segments,
             segment_bytes: usize::MAX,
+            named_bytes: 0,
             named: NamedSeries::default(),
             last_number: found.last_segment_number,
             output: Some(Output {
@@ -185,12 +188,13 @@ impl Wal {
         let mut histogram_payload = Vec::new();
         let histogram_flags = encode_histograms(histograms, &mut histogram_payload);
         let state = &mut *self.state.lock();
-        if state.segment_bytes >= self.options.segment_bytes {
+        // Names do not count: with many series a segment would hold little else.
+        if state.segment_bytes >= self.options.segment_bytes.saturating_add(state.named_bytes) {
             state.last_number += 1;
             let (number, first_sequence) = (state.last_number, state.next_sequence);
             state.segments.push_back(Segment { number, first_sequence, bytes: 0 });
             state.named.clear();
-            state.segment_bytes = 0;
+            (state.segment_bytes, state.named_bytes) = (0, 0);
             let new_segment = Some((number, state.next_sequence));
             state.pending.push_back(Chunk { bytes: Vec::new(), new_segment, last_sequence: 0 });
         }
@@ -199,9 +203,9 @@ impl Wal {
         if !unnamed.is_empty() {
             unnamed.sort_unstable();
             let series: Vec<_> = unnamed.into_iter().map(|series| (series, labels_of(series))).collect();
-            let mut payload = Vec::new();
-            encode_series(&series, &mut payload);
-            state.push(TYPE_SERIES, 0, &payload);
+            let (payload, flags) = pack_series(&series);
+            state.push(TYPE_SERIES, flags, &payload);
+            state.named_bytes += RawRecord::total_bytes(payload.len());
         }
         if !samples.is_empty() || histograms.is_empty() {
             state.push(TYPE_SAMPLES, flags, &payload);

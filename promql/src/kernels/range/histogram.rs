@@ -135,35 +135,55 @@ fn growth(
     range: std::ops::Range<usize>,
     is_counter: bool,
     resets: &Resets,
-    notes: &mut MixedNotes,
+    all_notes: &mut MixedNotes,
 ) -> Option<Histogram> {
     let histograms = &input.histograms[range.clone()];
     let (first, last) = (&histograms[0], &histograms[histograms.len() - 1]);
     let resets = resets.inside(range.start + 1..range.end);
-    // Before a reset right at the start there is nothing to subtract, whatever its layout.
+    let mut notes = MixedNotes::default();
+    notes.not_counter |= is_counter && [first, last].iter().any(|histogram| is_gauge(histogram));
+    // Before a reset right at the start there is nothing to subtract, whatever its layout; but the bounds of what follows
+    // count.
     let begins_at_zero = resets.first() == Some(&(range.start + 1));
-    let counted = if begins_at_zero { &histograms[1..] } else { histograms };
-    // Between its ends, a gauge's histograms do not matter.
-    let ends = [counted[0].clone(), last.clone()];
-    let relevant = if is_counter { counted } else { &ends };
-    notes.not_counter |= is_counter && (is_gauge(first) || counted.iter().any(|histogram| is_gauge(histogram)));
-    notes.not_gauge |= !is_counter && [first, last].iter().any(|histogram| !is_gauge(histogram));
-    if relevant.iter().any(|histogram| histogram.has_custom_buckets() != last.has_custom_buckets()) {
-        notes.mixed_exponential_custom = true;
+    let nothing = |like: &Histogram| Histogram {
+        schema: like.schema,
+        custom_bounds: like.custom_bounds.clone(),
+        ..Histogram::default()
+    };
+    let base = if begins_at_zero { Arc::new(nothing(&histograms[1])) } else { first.clone() };
+    if base.has_custom_buckets() != last.has_custom_buckets() {
+        all_notes.mixed_exponential_custom = true;
+        all_notes.not_counter |= notes.not_counter;
         return None;
     }
-    let schema = relevant.iter().map(|histogram| histogram.schema).min().unwrap_or(last.schema);
-    let mut growth = last.at_schema(schema);
-    if !begins_at_zero {
-        sub(&mut growth, first, notes)?;
+    let mut schema = base.schema.min(last.schema);
+    // Between its ends, a gauge's histograms do not matter.
+    let between = if is_counter { &histograms[1..histograms.len() - 1] } else { &[] };
+    for histogram in between {
+        notes.not_counter |= is_gauge(histogram);
+        schema = schema.min(histogram.schema);
+        if histogram.has_custom_buckets() != base.has_custom_buckets() {
+            // Nothing else is said about such a window.
+            all_notes.mixed_exponential_custom = true;
+            return None;
+        }
     }
-    for &reset in resets.iter().filter(|&&reset| reset > range.start + 1) {
-        add(&mut growth, &input.histograms[reset - 1], notes)?;
+    let mut growth = last.at_schema(schema);
+    sub(&mut growth, &base, &mut notes)?;
+    for &reset in resets {
+        let second = range.start + 1;
+        if reset > second {
+            add(&mut growth, &input.histograms[reset - 1], &mut notes)?;
+        } else if begins_anew(input, second) || histograms[1].counter_reset_hint == CounterResetHint::Reset {
+            add(&mut growth, &base, &mut notes)?;
+        }
     }
     if let Some(starts) = input.starts_ms.filter(|_| is_counter) {
         let overlaps = |i: usize| start_time_overlaps(starts[i - 1], input.timestamps_ms[i - 1], starts[i]);
-        notes.start_time_overlap |= (range.start + 1..range.end).any(overlaps);
+        notes.start_time_overlap = (range.start + 1..range.end).any(overlaps);
     }
+    notes.not_gauge = !is_counter && [first, last].iter().any(|histogram| !is_gauge(histogram));
+    all_notes.merge(notes);
     growth.counter_reset_hint = CounterResetHint::Gauge;
     growth.compact();
     Some(growth)
@@ -207,12 +227,13 @@ fn extended(
     if timestamps_ms[last] <= start_ms || (smoothed && timestamps_ms[first] > end_ms) {
         return None;
     }
-    let relevant = &histograms[first..=last];
-    if relevant.iter().any(|histogram| histogram.has_custom_buckets() != relevant[0].has_custom_buckets()) {
-        notes.mixed_exponential_custom = true;
-        return None;
+    for histogram in &histograms[first..=last] {
+        if histogram.has_custom_buckets() != histograms[first].has_custom_buckets() {
+            notes.mixed_exponential_custom = true;
+            return None;
+        }
+        notes.not_counter |= is_counter && is_gauge(histogram);
     }
-    notes.not_counter |= is_counter && relevant.iter().any(|histogram| is_gauge(histogram));
     let sample = |index: usize| (timestamps_ms[index], &*histograms[index]);
     let left = if smoothed && timestamps_ms[first] < start_ms {
         interpolate_histograms(sample(first), sample(first + 1), start_ms, is_counter, notes)?
@@ -235,13 +256,20 @@ fn extended(
             if spans_reset { (&*histograms[first + 1], first + 2..last) } else { (&left, first + 1..last) };
         // The last sample is represented by `right`.
         let later = histograms.get(inside.clone()).unwrap_or_default();
+        let mut lost: Option<Histogram> = None;
         if inside.start <= last {
             for next in later.iter().map(|histogram| &**histogram).chain([&right]) {
                 if next.detect_reset(previous) {
-                    add(&mut growth, previous, notes)?;
+                    match &mut lost {
+                        None => lost = Some(previous.clone()),
+                        Some(lost) => add(lost, previous, notes)?,
+                    }
                 }
                 previous = next;
             }
+        }
+        if let Some(lost) = lost {
+            add(&mut growth, &lost, notes)?;
         }
     }
     if function == RangeFunction::Rate {

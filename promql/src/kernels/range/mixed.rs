@@ -6,7 +6,7 @@ use pilaster_model::{CounterResetHint, Histogram};
 
 use super::histogram::{HistogramRangeInput, histogram_range_function, interpolate_histograms};
 use super::{Extension, MixedWindows, Param, RangeError, RangeFunction, RangeInput, interpolate, range_function};
-use super::{seconds, starts_anew};
+use super::{seconds, start_time_overlaps, starts_anew};
 use crate::kernels::windows::{LiveSamples, RangeGrid, Windows, live_samples, split};
 
 /// One series as it is stored, and what to evaluate over it.
@@ -47,6 +47,21 @@ pub struct MixedNotes {
     pub bounds_reconciled_aggregating: bool,
     /// A sample's start timestamp lies before the previous sample without being that sample's own.
     pub start_time_overlap: bool,
+}
+
+impl MixedNotes {
+    pub(super) fn merge(&mut self, other: MixedNotes) {
+        self.mixed_floats_histograms |= other.mixed_floats_histograms;
+        self.histograms_ignored |= other.histograms_ignored;
+        self.mixed_exponential_custom |= other.mixed_exponential_custom;
+        self.not_counter |= other.not_counter;
+        self.not_gauge |= other.not_gauge;
+        self.counter_reset_collision |= other.counter_reset_collision;
+        self.bounds_reconciled_adding |= other.bounds_reconciled_adding;
+        self.bounds_reconciled_subtracting |= other.bounds_reconciled_subtracting;
+        self.bounds_reconciled_aggregating |= other.bounds_reconciled_aggregating;
+        self.start_time_overlap |= other.start_time_overlap;
+    }
 }
 
 impl MixedRangeInput<'_> {
@@ -106,6 +121,15 @@ pub fn mixed_range_function(
     for step in (0..out.len()).filter(|step| is_mixed(*step)) {
         notes.mixed_floats_histograms = true;
         (out[step], valid[step]) = (0.0, false);
+    }
+    if let (true, true, Some(starts_ms)) =
+        (notes.start_time_overlap, notes.mixed_floats_histograms, &parts.float_starts_ms)
+    {
+        // Windows without a result say nothing else.
+        let t = &parts.float_timestamps_ms;
+        let overlaps = |i: usize| start_time_overlaps(starts_ms[i - 1], t[i - 1], starts_ms[i]);
+        let unmixed = (0..out.len()).filter(|step| !is_mixed(*step)).map(|step| float_windows.range(step));
+        notes.start_time_overlap = unmixed.into_iter().any(|range| (range.start + 1..range.end).any(overlaps));
     }
     let input = HistogramRangeInput {
         timestamps_ms: &parts.histogram_timestamps_ms,

@@ -1,6 +1,6 @@
 //! A histogram in the HTTP API's JSON.
 
-use super::number::format_json;
+use super::number::push_json;
 use super::{Bucket, Histogram};
 
 impl Histogram {
@@ -13,7 +13,7 @@ impl Histogram {
     pub fn write_json(&self, out: &mut String) {
         let quoted = |out: &mut String, value: f64| {
             out.push('"');
-            out.push_str(&format_json(value));
+            push_json(value, out);
             out.push('"');
         };
         out.push_str("{\"count\":");

@@ -39,7 +39,7 @@ pub use codec::CodecError;
 pub use fraction::FractionOutcome;
 pub use integer::IntegerHistogram;
 pub use kahan::{HistogramMean, HistogramSum};
-pub use number::{format_decimal, format_exponent, format_g, format_json};
+pub use number::{format_decimal, format_exponent, format_g, format_json, push_json};
 pub use quantile::{QuantileNote, QuantileOutcome};
 pub use test_expression::{TestExpression, TestExpressionError};
 pub use validate::Invalid;

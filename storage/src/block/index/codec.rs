@@ -294,8 +294,12 @@ fn decode_series(bytes: &[u8], count: usize) -> Option<(bool, Vec<Stored>)> {
         let time = match cursor.number::<u32>()? {
             0 => {
                 let min_ms = cursor.svarint()?;
-                let span = i64::try_from(cursor.uvarint()?).ok()?;
-                Err(TimeRange::new(min_ms, min_ms.checked_add(span)?))
+                // The span of two timestamps may need all 64 bits.
+                let max_ms = min_ms.wrapping_add(cursor.uvarint()? as i64);
+                if max_ms < min_ms {
+                    return None;
+                }
+                Err(TimeRange::new(min_ms, max_ms))
             }
             timeline => Ok(Place { timeline: timeline - 1, at: cursor.number()? }),
         };

@@ -144,3 +144,50 @@ fn smoothed_histograms_interpolate() {
     // The counter restarted between the second and the third; the fourth step is too far behind the third.
     assert_eq!(counts, [4.0, 0.5, 1.0]);
 }
+
+fn of_histograms(function: RangeFunction, texts: &[&str]) -> (Option<String>, MixedNotes) {
+    let parse = |text: &&str| pilaster_model::histogram::TestExpression::parse(text).unwrap().histogram;
+    let histograms: Vec<_> = texts.iter().map(|text| Some(Arc::new(parse(text)))).collect();
+    let timestamps_ms: Vec<i64> = (1..=texts.len() as i64).map(|i| i * 10_000).collect();
+    let end_ms = texts.len() as i64 * 10_000;
+    let grid = RangeGrid { first_end_ms: end_ms, step_ms: 1, steps: 1, width_ms: end_ms };
+    let input = MixedRangeInput {
+        timestamps_ms: &timestamps_ms,
+        values: &vec![0.0; texts.len()],
+        histograms: &histograms,
+        starts_ms: None,
+        grid: &grid,
+        lookback_ms: 0,
+        params: [Param::Const(0.0); 2],
+        extension: Extension::None,
+        eval_offset_ms: 0,
+    };
+    let mut cells = [None];
+    let notes = mixed_range_function(function, &input, &mut [0.0], &mut [false], &mut cells).unwrap();
+    (cells[0].as_ref().map(|histogram| histogram.test_expression()), notes)
+}
+
+#[test]
+fn after_a_reset_at_the_start_the_rest_is_what_counts() {
+    let (growth, notes) = of_histograms(
+        RangeFunction::Increase,
+        &[
+            "{{schema:0 count:9 buckets:[9]}}",
+            "{{schema:-53 count:2 custom_values:[1 3] buckets:[1 1]}}",
+            "{{schema:-53 count:6 custom_values:[1 2 3] buckets:[2 2 2]}}",
+        ],
+    );
+    // 6 observations in 20 of 30 seconds, and bounds that all samples after the reset have.
+    assert_eq!(growth.unwrap(), "{{schema:-53 count:9 custom_values:[1 3] counter_reset_hint:gauge buckets:[3 6]}}");
+    assert!(notes.bounds_reconciled_subtracting && !notes.mixed_exponential_custom);
+}
+
+#[test]
+fn windows_of_two_kinds_have_no_growth() {
+    let kinds = ["{{count:1 buckets:[1]}}", "{{schema:-53 counter_reset_hint:gauge}}", "{{count:2 buckets:[2]}}"];
+    let (growth, notes) = of_histograms(RangeFunction::Rate, &kinds);
+    assert_eq!((growth, notes), (None, MixedNotes { mixed_exponential_custom: true, ..MixedNotes::default() }));
+    let (growth, notes) = of_histograms(RangeFunction::Delta, &kinds);
+    assert_eq!(growth.unwrap(), "{{count:1.5 counter_reset_hint:gauge buckets:[1.5]}}");
+    assert!(notes.not_gauge);
+}

@@ -1,0 +1,64 @@
+//! Deleting samples: hidden at once, gone with the next flush and merge.
+
+use pilaster_model::{Matcher, TimeRange};
+
+use super::Store;
+use super::maintenance::Maintenance;
+use crate::Error;
+use crate::head::HeadView;
+use crate::manifest::Manifest;
+use crate::tombstone::Tombstone;
+
+impl Store {
+    /// Deletes the samples in `range` of the series that satisfy `matchers`. Snapshots from now on do not see them;
+    /// their room is free after [`Store::clean_tombstones`] or when their blocks are merged.
+    ///
+    /// # Errors
+    /// The manifest could not be written: whether anything is deleted shows when the store is opened again.
+    pub fn delete(&self, matchers: &[Matcher], range: TimeRange) -> Result<(), Error> {
+        let maintenance = &mut *self.maintenance.lock();
+        let view = self.current_view();
+        // What comes later is not deleted.
+        let Some(newest_ms) = self.max_ms() else { return Ok(()) };
+        let range = TimeRange::new(range.min_ms, range.max_ms.min(newest_ms));
+        let with_some = view.blocks.iter().filter(|block| {
+            let block_range = TimeRange::new(block.meta().min_ms, block.meta().max_ms);
+            let has_some = |id: u32| block.series_range(id).overlaps(&range);
+            range.overlaps(&block_range) && block.select(matchers).into_iter().any(has_some)
+        });
+        let blocks: Vec<String> = with_some.map(|block| block.meta().name.clone()).collect();
+        let (epoch, ()) = self.head.epochs.end_epoch(|| ());
+        let head = !self.head.select(matchers, range, HeadView { epoch, flushed: view.flushed }).is_empty();
+        self.head.epochs.release(epoch);
+        let tombstone =
+            Tombstone { matchers: matchers.to_vec(), min_ms: range.min_ms, max_ms: range.max_ms, head, blocks };
+        if tombstone.is_done() {
+            return Ok(());
+        }
+        let mut manifest = maintenance.manifest.clone();
+        manifest.tombstones.push(tombstone);
+        self.set_tombstones(maintenance, manifest)
+    }
+
+    /// Rewrites the blocks that hold deleted samples, without them. What is deleted in the head goes when it is flushed.
+    ///
+    /// # Errors
+    /// The first block that could not be rewritten; those before it were.
+    pub fn clean_tombstones(&self) -> Result<(), Error> {
+        let maintenance = &mut *self.maintenance.lock();
+        let names = |manifest: &Manifest| manifest.tombstones.iter().find_map(|one| one.blocks.first().cloned());
+        while let Some(name) = names(&maintenance.manifest) {
+            self.rewrite(maintenance, name)?;
+        }
+        self.remove_doomed(maintenance);
+        Ok(())
+    }
+
+    fn set_tombstones(&self, maintenance: &mut Maintenance, manifest: Manifest) -> Result<(), Error> {
+        manifest.store(&*self.env.files, &self.options.dir)?;
+        maintenance.manifest = manifest;
+        let flushed = self.current_view().flushed;
+        self.publish(maintenance, Vec::new(), flushed);
+        Ok(())
+    }
+}

@@ -1,0 +1,84 @@
+//! Deletions that head and blocks still have to be cleaned of.
+//!
+//! A tombstone hides the samples of some series in a range of time, in the head and in the blocks that it names. A
+//! flush does not write what is hidden in the head, a merge does not copy what is hidden in its sources; when nothing
+//! is left that it hides, the tombstone goes. Samples that come later are not hidden, but for those that come to the
+//! head while it still holds hidden ones.
+
+use pilaster_model::{Labels, MatchOp, Matcher, TimeRange};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A deletion; kept in the manifest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tombstone {
+    #[serde(serialize_with = "write_matchers", deserialize_with = "read_matchers")]
+    pub matchers: Vec<Matcher>,
+    pub min_ms: i64,
+    pub max_ms: i64,
+    /// Whether the head may hold hidden samples.
+    pub head: bool,
+    /// Blocks that may.
+    pub blocks: Vec<String>,
+}
+
+/// Where samples stand.
+#[derive(Debug, Clone, Copy)]
+pub enum Source<'a> {
+    Head,
+    /// By name.
+    Block(&'a str),
+}
+
+impl Tombstone {
+    pub fn range(&self) -> TimeRange {
+        TimeRange::new(self.min_ms, self.max_ms)
+    }
+
+    fn is_about(&self, source: Source<'_>) -> bool {
+        match source {
+            Source::Head => self.head,
+            Source::Block(name) => self.blocks.iter().any(|block| block == name),
+        }
+    }
+
+    pub fn is_done(&self) -> bool {
+        !self.head && self.blocks.is_empty()
+    }
+}
+
+/// The tombstones that hide something in `source`.
+pub fn about<'a>(tombstones: &'a [Tombstone], source: Source<'_>) -> Vec<&'a Tombstone> {
+    tombstones.iter().filter(|tombstone| tombstone.is_about(source)).collect()
+}
+
+/// The ranges in which samples of the series with `labels` are hidden.
+pub fn hidden(tombstones: &[&Tombstone], labels: &Labels) -> Vec<TimeRange> {
+    let matches = |tombstone: &&&Tombstone| tombstone.matchers.iter().all(|matcher| matcher.matches_labels(labels));
+    tombstones.iter().filter(matches).map(|tombstone| tombstone.range()).collect()
+}
+
+#[derive(Serialize, Deserialize)]
+struct Written {
+    name: String,
+    op: String,
+    value: String,
+}
+
+const OPS: [MatchOp; 4] = [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex];
+
+fn write_matchers<S: Serializer>(matchers: &[Matcher], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(matchers.iter().map(|matcher| Written {
+        name: matcher.name().to_owned(),
+        op: matcher.op().symbol().to_owned(),
+        value: matcher.value().to_owned(),
+    }))
+}
+
+fn read_matchers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Matcher>, D::Error> {
+    let matcher = |written: Written| {
+        let op = OPS.into_iter().find(|op| op.symbol() == written.op);
+        let op = op.ok_or_else(|| serde::de::Error::custom(format!("{:?} is no matcher", written.op)))?;
+        Matcher::new(op, &written.name, &written.value).map_err(serde::de::Error::custom)
+    };
+    Vec::<Written>::deserialize(deserializer)?.into_iter().map(matcher).collect()
+}
