@@ -94,7 +94,8 @@ fn psql_reads_the_same(server: &Pilaster) {
         answer["data"]["result"][0]["value"][1].as_str().unwrap_or("NaN").parse().unwrap()
     };
     let sql = |statement: &str| -> Option<f64> { Some(server.psql(statement)?.parse().unwrap()) };
-    let until = format!("ts <= to_timestamp({at})");
+    let at_ms = (at.parse::<f64>().unwrap() * 1000.0).round() as i64;
+    let until = format!("ts <= to_timestamp_millis({at_ms})");
     let Some(total) = sql(&format!("select sum(value) from node_cpu_seconds_total where {until}")) else {
         println!("not compared with SQL: there is no psql");
         return;
@@ -110,7 +111,10 @@ fn psql_reads_the_same(server: &Pilaster) {
         promql("max(max_over_time(node_filesystem_avail_bytes[1h]))"),
     );
     same(
-        sql(&format!("select sum(value) from promql('rate(node_cpu_seconds_total[1m])', to_timestamp({at}))")).unwrap(),
+        sql(&format!(
+            "select sum(value) from promql('rate(node_cpu_seconds_total[1m])', to_timestamp_millis({at_ms}))"
+        ))
+        .unwrap(),
         promql("sum(rate(node_cpu_seconds_total[1m]))"),
     );
 }

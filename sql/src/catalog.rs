@@ -69,37 +69,25 @@ impl Snapshot {
         Ok(names)
     }
 
-    /// Labels of one metric, ascending, its name left out.
-    pub fn labels_of(&self, metric: &str) -> Result<Vec<String>> {
+    /// Labels of one metric, ascending, its name among them; none where there is no such metric.
+    fn labels_of(&self, metric: &str) -> Result<Vec<String>> {
         self.stop.check()?;
-        let mut labels =
-            self.source.label_names(&[Matcher::equal(METRIC_NAME, metric)], TimeRange::ALL).map_err(external)?;
-        labels.retain(|label| label != METRIC_NAME);
-        Ok(labels)
+        self.source.label_names(&[Matcher::equal(METRIC_NAME, metric)], TimeRange::ALL).map_err(external)
     }
 
     pub fn metadata(&self) -> Vec<MetricMetadata> {
         self.provider.metadata()
     }
 
-    /// Every name that is a table in the public schema, ascending: system tables and those metrics they do not hide.
-    pub fn public_tables(&self) -> Result<Vec<PublicTable>> {
-        let mut tables: Vec<PublicTable> = system_tables::NAMES
-            .iter()
-            .map(|name| (*name).to_owned())
-            .chain(self.provider.system_tables().into_iter().map(|(name, _)| name))
-            .map(|name| PublicTable { name, is_metric: false })
-            .collect();
-        let metrics = self.metrics()?;
-        let hidden: Vec<String> = tables.iter().map(|table| table.name.clone()).collect();
-        tables.extend(
-            metrics
-                .iter()
-                .filter(|name| !hidden.contains(name))
-                .map(|name| PublicTable { name: name.clone(), is_metric: true }),
-        );
-        tables.sort_by(|a, b| a.name.cmp(&b.name));
-        tables.dedup_by(|a, b| a.name == b.name);
+    /// Every name that is a table in the public schema, ascending: metrics and system tables.
+    pub fn public_tables(&self) -> Result<Vec<String>> {
+        let system = system_tables::NAMES.iter().map(|name| (*name).to_owned());
+        let further = self.provider.system_tables().into_iter().map(|(name, _)| name);
+        let mut tables: Vec<String> = system.chain(further).collect();
+        tables.extend(self.metrics()?.iter().cloned());
+        tables.sort();
+        // A metric called like a system table is hidden by it.
+        tables.dedup();
         Ok(tables)
     }
 
@@ -122,10 +110,12 @@ impl Snapshot {
         if let Some((_, table)) = self.provider.system_tables().into_iter().find(|(own, _)| own == name) {
             return Ok(Some(table));
         }
-        if self.metrics()?.binary_search_by(|metric| metric.as_str().cmp(name)).is_err() {
+        // A metric has at least one label, its name: what has none does not exist.
+        let mut labels = self.labels_of(name)?;
+        if labels.is_empty() {
             return Ok(None);
         }
-        let labels = self.labels_of(name)?;
+        labels.retain(|label| label != METRIC_NAME);
         Ok(Some(Arc::new(MetricTable::of_metric(Arc::clone(self), name, &labels))))
     }
 
@@ -146,13 +136,6 @@ impl Snapshot {
         }
         line
     }
-}
-
-/// A name in the public schema.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PublicTable {
-    pub name: String,
-    pub is_metric: bool,
 }
 
 fn bound(timestamp_ms: i64) -> String {
@@ -224,8 +207,7 @@ struct PublicSchema {
 #[async_trait]
 impl SchemaProvider for PublicSchema {
     fn table_names(&self) -> Vec<String> {
-        let tables = self.snapshot.public_tables().unwrap_or_default();
-        tables.into_iter().map(|table| table.name).collect()
+        self.snapshot.public_tables().unwrap_or_default()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {

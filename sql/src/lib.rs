@@ -8,7 +8,6 @@
 //! through, functions that ignore the memory pool are bounded or absent, and planning and execution run on threads
 //! of their own with large stacks. This crate does not know where samples are stored: it sees a
 //! [`pilaster_promql::source::Source`] per statement.
-#![allow(dead_code)]
 
 mod catalog;
 mod cell_text;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, ListBuilder, StringViewArray, StringViewBuilder,
-    UInt32Array,
+    UInt32Array, new_null_array,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Int64Type};
@@ -50,6 +50,8 @@ enum Answer {
     Oid,
     Bool,
     Texts,
+    /// `(x, n)`: an element and its position.
+    Pair,
 }
 
 impl Answer {
@@ -60,6 +62,9 @@ impl Answer {
             Answer::Int64 => DataType::Int64,
             Answer::Oid => DataType::UInt32,
             Answer::Bool => DataType::Boolean,
+            Answer::Pair => DataType::Struct(
+                vec![Field::new("x", DataType::Int32, true), Field::new("n", DataType::Int32, true)].into(),
+            ),
             Answer::Texts => DataType::List(Arc::new(Field::new_list_field(DataType::Utf8View, true))),
         }
     }
@@ -221,17 +226,23 @@ const ENTRIES: &[Entry] = &[
             _ => Cell::Null,
         })
     }),
-    Entry("array_lower", Answer::Int32, 2, 2, |_, arguments| {
+    Entry("array_lower", Answer::Int64, 2, 2, |_, arguments| {
         Ok(match &arguments[0] {
             Cell::Texts(items) if !items.is_empty() => Cell::Int(1),
             _ => Cell::Null,
         })
     }),
-    Entry("array_upper", Answer::Int32, 2, 2, |_, arguments| {
+    Entry("array_upper", Answer::Int64, 2, 2, |_, arguments| {
         Ok(match &arguments[0] {
             Cell::Texts(items) if !items.is_empty() => Cell::Int(items.len() as i64),
             _ => Cell::Null,
         })
+    }),
+    // Over the columns of indexes, of which there are none.
+    Entry("_pg_expandarray", Answer::Pair, 1, 1, null),
+    Entry("format", Answer::Text, 1, 4, |_, arguments| {
+        let Cell::Text(pattern) = &arguments[0] else { return Ok(Cell::Null) };
+        Ok(Cell::Text(format_text(pattern, &arguments[1..])?))
     }),
     Entry("to_regclass", Answer::Oid, 1, 1, |info, arguments| {
         let Cell::Text(name) = &arguments[0] else { return Ok(Cell::Null) };
@@ -391,6 +402,35 @@ fn parse_ident(text: &str) -> Result<Vec<String>> {
     }
 }
 
+/// `format('%I.%s', …)`: `%I` a quoted name, `%L` a quoted literal, `%s` plain.
+fn format_text(pattern: &str, arguments: &[Cell]) -> Result<String> {
+    let invalid = |message: &str| SqlError::new(sqlstate::INVALID_PARAMETER, message.to_owned());
+    let mut arguments = arguments.iter();
+    let mut formatted = String::with_capacity(pattern.len());
+    let mut characters = pattern.chars();
+    while let Some(character) = characters.next() {
+        if character != '%' {
+            formatted.push(character);
+            continue;
+        }
+        let kind = characters.next().ok_or_else(|| invalid("unterminated format() type specifier"))?;
+        if kind == '%' {
+            formatted.push('%');
+            continue;
+        }
+        let argument = arguments.next().ok_or_else(|| invalid("too few arguments for format()"))?;
+        match (kind, argument) {
+            ('I', Cell::Null) => return Err(invalid("null values cannot be formatted as an SQL identifier").into()),
+            ('I', argument) => formatted.push_str(&quote_ident(&argument.to_text())),
+            ('L', Cell::Null) => formatted.push_str("NULL"),
+            ('L', argument) => formatted.push_str(&format!("'{}'", argument.to_text().replace('\'', "''"))),
+            ('s', argument) => formatted.push_str(&argument.to_text()),
+            _ => return Err(invalid(&format!("unrecognized format() type specifier \"{kind}\"")).into()),
+        }
+    }
+    Ok(formatted)
+}
+
 /// Bytes in the largest unit that leaves fewer than five digits, as `pg_size_pretty`.
 fn size_pretty(bytes: i64) -> String {
     let mut size = bytes as f64;
@@ -534,6 +574,7 @@ fn to_array(cells: Vec<Cell>, answer: Answer) -> ArrayRef {
             Cell::Bool(value) => Some(*value),
             _ => None,
         }))),
+        Answer::Pair => new_null_array(&answer.data_type(), cells.len()),
         Answer::Texts => {
             let mut lists = ListBuilder::new(StringViewBuilder::new());
             for cell in cells {
@@ -562,6 +603,9 @@ mod tests {
         assert_eq!(quote_ident("job:x"), "\"job:x\"");
         assert_eq!(parse_ident("public.\"Up\"").unwrap(), ["public", "Up"]);
         assert!(parse_ident("a.").is_err());
+        let text = |text: &str| Cell::Text(text.to_owned());
+        assert_eq!(format_text("%I=%L%%%s", &[text("A"), text("b"), Cell::Int(1)]).unwrap(), "\"A\"='b'%1");
+        assert!(format_text("%s", &[]).is_err());
         assert_eq!(size_pretty(10_239), "10239 bytes");
         assert_eq!(size_pretty(10_240), "10 kB");
     }

@@ -3,15 +3,15 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    ArrayElemTypeDef, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
+    AccessExpr, ArrayElemTypeDef, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
     FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, Join, JoinOperator, ObjectName, ObjectNamePart, Query,
-    Select, SelectItem, SelectItem::ExprWithAlias, SetExpr, TableAliasColumnDef, TableFactor, UnaryOperator, Value,
-    Visit, VisitMut, Visitor, VisitorMut,
+    Select, SelectItem, SelectItem::ExprWithAlias, SetExpr, TableAlias, TableAliasColumnDef, TableFactor,
+    TableFunctionArgs, UnaryOperator, Value, Visit, VisitMut, Visitor, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
-use crate::catalog::{INFORMATION_SCHEMA, PG_CATALOG};
+use crate::catalog::{INFORMATION_SCHEMA, PG_CATALOG, PUBLIC};
 use crate::error::{SqlError, sqlstate};
 use crate::output::expr_name;
 use crate::pg_catalog::PgCatalog;
@@ -23,7 +23,8 @@ use crate::statement::unsupported;
 /// `0A000` for operators that have no counterpart.
 pub fn for_datafusion(query: &mut Query) -> Result<(), SqlError> {
     distinct_names(query);
-    match VisitMut::visit(query, &mut Rewriter) {
+    let on_types = reads_types(query);
+    match VisitMut::visit(query, &mut Rewriter { on_types }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),
     }
@@ -100,7 +101,10 @@ fn first_select_mut(body: &mut SetExpr) -> Option<&mut datafusion::sql::sqlparse
     }
 }
 
-struct Rewriter;
+struct Rewriter {
+    /// The query reads `pg_type`.
+    on_types: bool,
+}
 
 impl VisitorMut for Rewriter {
     type Break = SqlError;
@@ -130,10 +134,26 @@ impl VisitorMut for Rewriter {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<SqlError> {
+        if let TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } = factor {
+            strip_schema(name);
+            let name = last_word(name);
+            if name == "pg_get_keywords" {
+                if let TableFactor::Table { name, args, .. } = factor {
+                    *name = ObjectName::from(vec![Ident::new(PG_CATALOG), Ident::new("pg_keywords")]);
+                    *args = None;
+                }
+                return ControlFlow::Continue(());
+            }
+            if !TABLE_FUNCTIONS.contains(&name.as_str())
+                && let Some(derived) = scalar_in_from(factor, &name)
+            {
+                *factor = derived;
+                return ControlFlow::Continue(());
+            }
+        }
         let (name, alias, columns) = match factor {
             TableFactor::Table { name, alias, args: Some(_), .. } | TableFactor::Function { name, alias, .. } => {
-                strip_schema(name);
-                let scalar = matches!(last_word(name).as_str(), "generate_series" | "range" | "generate_subscripts");
+                let scalar = matches!(last_word(name).as_str(), "generate_series" | "range");
                 (last_word(name), alias, scalar)
             }
             TableFactor::UNNEST { alias, .. } => ("unnest".to_owned(), alias, true),
@@ -141,16 +161,15 @@ impl VisitorMut for Rewriter {
         };
         // `generate_series(…) AS i`: the column is called as the table.
         if columns {
+            let column = |name: Ident| vec![TableAliasColumnDef { name, data_type: None }];
             match alias {
-                Some(alias) if alias.columns.is_empty() => {
-                    alias.columns.push(TableAliasColumnDef { name: alias.name.clone(), data_type: None });
-                }
+                Some(alias) if alias.columns.is_empty() => alias.columns = column(alias.name.clone()),
                 Some(_) => {}
                 None => {
-                    *alias = Some(datafusion::sql::sqlparser::ast::TableAlias {
+                    *alias = Some(TableAlias {
                         explicit: true,
                         name: Ident::new(name.clone()),
-                        columns: vec![TableAliasColumnDef { name: Ident::new(name), data_type: None }],
+                        columns: column(Ident::new(name)),
                         at: None,
                     });
                 }
@@ -164,6 +183,18 @@ impl VisitorMut for Rewriter {
             // Tables that are always empty: their subqueries need no planner, which cannot correlate such ones.
             Expr::Subquery(query) if reads_nothing(query) => *expr = null(),
             Expr::Subquery(query) => aggregate_lookup(query),
+            // Grafana asks whether a schema is on the search path, in a form that the planner cannot place in a CASE.
+            Expr::InSubquery { expr: schema, subquery, negated }
+                if subquery.to_string().contains("current_setting('search_path')") =>
+            {
+                *expr = membership(schema, vec![string(PUBLIC)], *negated);
+            }
+            Expr::Case { operand: None, conditions, else_result, .. } if self.on_types => {
+                conditions.retain(|branch| !is_never_true(&branch.condition));
+                if conditions.is_empty() {
+                    *expr = else_result.as_deref().cloned().unwrap_or_else(null);
+                }
+            }
             Expr::Exists { subquery, negated } if reads_nothing(subquery) => {
                 *expr = Expr::Value(Value::Boolean(*negated).into());
             }
@@ -207,6 +238,12 @@ impl VisitorMut for Rewriter {
                     typed.data_type = data_type;
                 }
             }
+            // `(f(x)).n`
+            Expr::CompoundFieldAccess { root, access_chain } => {
+                if let [AccessExpr::Dot(Expr::Identifier(field))] = access_chain.as_slice() {
+                    *expr = call("get_field", vec![root.as_ref().clone(), string(&field.value)]);
+                }
+            }
             Expr::Collate { expr: inner, .. } => *expr = inner.as_ref().clone(),
             Expr::BinaryOp { left, op, right } => {
                 let function = match op {
@@ -226,16 +263,92 @@ impl VisitorMut for Rewriter {
             }
             Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
                 // An escape character that the pattern does not use changes nothing; a backslash is the default.
-                if let (Some(escape), Some(pattern)) = (escape_char.as_ref().and_then(value_text), text(pattern)) {
-                    if escape == "\\" || !pattern.contains(&escape) {
-                        *escape_char = None;
-                    }
+                // The planner knows the backslash only: a constant pattern can be written with it.
+                if let Some(escape) = escape_char.as_ref().and_then(value_text)
+                    && let Some(constant) = constant_text(pattern)
+                {
+                    **pattern = string(&with_backslashes(&constant, &escape));
+                    *escape_char = None;
                 }
             }
             _ => {}
         }
         ControlFlow::Continue(())
     }
+}
+
+fn reads_types(query: &Query) -> bool {
+    struct Finder;
+    impl Visitor for Finder {
+        type Break = ();
+
+        fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
+            if is_catalog_table(relation) && last_word(relation) == "pg_type" {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    Visit::visit(query, &mut Finder).is_break()
+}
+
+/// `typtype = 'c'` and its like: there are no composite types, domains and ranges, and what clients compute for them
+/// the planner cannot always express.
+fn is_never_true(condition: &Expr) -> bool {
+    match condition {
+        Expr::BinaryOp { left, op: BinaryOperator::Eq, right } => {
+            expr_name(left).as_deref() == Some("typtype")
+                && text(right).is_some_and(|kind| matches!(kind.as_str(), "c" | "d" | "r" | "m" | "e"))
+        }
+        _ => false,
+    }
+}
+
+const TABLE_FUNCTIONS: &[&str] = &["generate_series", "range", "promql"];
+
+/// `FROM f(x) AS a` for a function that makes one value, as `(SELECT f(x) AS a) AS a`; arrays to unnest likewise.
+fn scalar_in_from(factor: &TableFactor, name: &str) -> Option<TableFactor> {
+    let (TableFactor::Table { alias, args: Some(TableFunctionArgs { args, .. }), .. }
+    | TableFactor::Function { alias, args, .. }) = factor
+    else {
+        return None;
+    };
+    if name == "unnest" {
+        let array_exprs = args
+            .iter()
+            .map(|argument| match argument {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+                _ => None,
+            })
+            .collect::<Option<Vec<_>>>()?;
+        return Some(TableFactor::UNNEST {
+            alias: Some(alias.clone().map_or_else(
+                || TableAlias { explicit: true, name: Ident::new(name), columns: vec![column_def(name)], at: None },
+                |mut alias| {
+                    if alias.columns.is_empty() {
+                        alias.columns = vec![column_def(&alias.name.value)];
+                    }
+                    alias
+                },
+            )),
+            array_exprs,
+            with_offset: false,
+            with_offset_alias: None,
+            with_ordinality: false,
+        });
+    }
+    let arguments: Vec<String> = args.iter().map(ToString::to_string).collect();
+    let table = alias.as_ref().map_or_else(|| name.to_owned(), |alias| alias.name.to_string());
+    let column = alias
+        .as_ref()
+        .and_then(|alias| alias.columns.first())
+        .map_or_else(|| table.clone(), |column| column.name.to_string());
+    let sql = format!("(SELECT {name}({}) AS {column}) AS {table}", arguments.join(", "));
+    Parser::new(&PostgreSqlDialect {}).try_with_sql(&sql).ok()?.parse_table_factor().ok()
+}
+
+fn column_def(name: &str) -> TableAliasColumnDef {
+    TableAliasColumnDef { name: Ident::new(name), data_type: None }
 }
 
 /// A derived table's unnamed function calls get Postgres's column names, so that an outer query can use them.
@@ -570,6 +683,8 @@ fn cast(inner: &Expr, data_type: &DataType) -> Option<Expr> {
         "regclass" => Some(call("regclass_out", vec![inner.clone()])),
         "regtype" if is_literal => Some(call("regtype_in", vec![inner.clone()])),
         "regtype" => Some(call("format_type", vec![inner.clone(), null()])),
+        // A function is known by its bare name.
+        "regproc" | "regprocedure" if is_literal => Some(string(text(inner)?.rsplit('.').next().unwrap_or_default())),
         "regnamespace" if is_literal => Some(call("regnamespace_in", vec![inner.clone()])),
         "regnamespace" => Some(call("regnamespace_out", vec![inner.clone()])),
         "regrole" => Some(call("pg_get_userbyid", vec![inner.clone()])),
@@ -656,6 +771,35 @@ fn value_text(value: &datafusion::sql::sqlparser::ast::ValueWithSpan) -> Option<
         Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text) => Some(text.clone()),
         _ => None,
     }
+}
+
+/// The text of an expression made of literals: casts to text and `||` included.
+fn constant_text(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Cast { expr, data_type: DataType::Text | DataType::Varchar(_), .. } => constant_text(expr),
+        Expr::BinaryOp { left, op: BinaryOperator::StringConcat, right } => {
+            Some(constant_text(left)? + &constant_text(right)?)
+        }
+        Expr::Nested(inner) => constant_text(inner),
+        other => text(other),
+    }
+}
+
+/// A LIKE pattern with another escape character, written with backslashes.
+fn with_backslashes(pattern: &str, escape: &str) -> String {
+    let mut rewritten = String::with_capacity(pattern.len());
+    let mut characters = pattern.chars();
+    while let Some(character) = characters.next() {
+        if escape.starts_with(character) {
+            rewritten.push('\\');
+            rewritten.extend(characters.next());
+        } else if character == '\\' {
+            rewritten.push_str("\\\\");
+        } else {
+            rewritten.push(character);
+        }
+    }
+    rewritten
 }
 
 pub fn null() -> Expr {
@@ -763,6 +907,18 @@ mod tests {
             ("SELECT avg FROM (SELECT avg(v) FROM t) AS s", "SELECT avg FROM (SELECT avg(v) AS \"avg\" FROM t) AS s"),
             ("SELECT 1, 1", "SELECT 1, 1 AS \"1 (1)\""),
             ("SELECT x LIKE 'a%' ESCAPE '/'", "SELECT x LIKE 'a%'"),
+            ("SELECT x LIKE 'a/_' || '%' ESCAPE '/'", "SELECT x LIKE 'a\\_%'"),
+            ("SELECT (a.k).x FROM a", "SELECT get_field((a.k), 'x') FROM a"),
+            (
+                "SELECT CASE WHEN t.typtype = 'c' THEN 1 ELSE 2 END FROM pg_catalog.pg_type t",
+                "SELECT 2 FROM pg_catalog.pg_type t",
+            ),
+            (
+                "SELECT CASE WHEN typtype = 'c' THEN 1 ELSE 2 END FROM t",
+                "SELECT CASE WHEN typtype = 'c' THEN 1 ELSE 2 END FROM t",
+            ),
+            ("SELECT 'pg_catalog.array_in'::regproc", "SELECT 'array_in'"),
+            ("SELECT s FROM upper('x') AS s", "SELECT s FROM (SELECT upper('x') AS s) AS s"),
         ] {
             assert_eq!(rewritten(sql), expected, "{sql}");
         }

@@ -28,6 +28,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("client_min_messages", "notice"),
     ("constraint_exclusion", "partition"),
     ("datestyle", "ISO, MDY"),
+    ("default_table_access_method", "heap"),
     ("default_tablespace", ""),
     ("default_transaction_deferrable", "off"),
     ("default_transaction_isolation", "read committed"),

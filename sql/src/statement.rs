@@ -23,8 +23,6 @@ use crate::output::OutputNames;
 /// One statement of a client's text.
 #[derive(Debug, Clone)]
 pub struct Parsed {
-    /// The whole text, which positions in errors count in.
-    pub text: Arc<str>,
     pub command: Command,
 }
 
@@ -114,6 +112,7 @@ pub enum CopyFormat {
 /// A statement that answers with rows.
 #[derive(Debug, Clone)]
 pub struct RowsStatement {
+    /// The client's whole text, which positions in errors count in.
     pub text: Arc<str>,
     pub query: Arc<Query>,
     pub kind: RowsKind,
@@ -144,7 +143,7 @@ pub fn parse(text: &str, limits: &GateLimits) -> Result<Vec<Parsed>, SqlError> {
             Some("ABORT") if tokens.len() <= 2 => Command::Rollback,
             _ => classify(parse_one(tokens, &text)?, &text)?,
         };
-        parsed.push(Parsed { command, text: Arc::clone(&text) });
+        parsed.push(Parsed { command });
     }
     Ok(parsed)
 }

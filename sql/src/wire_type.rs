@@ -158,6 +158,12 @@ pub fn of_data_type(data_type: &DataType) -> u32 {
         | DataType::LargeList(item)
         | DataType::FixedSizeList(item, _)
         | DataType::ListView(item)
+        // Lists of these are made of nothing but object numbers.
+        | DataType::LargeListView(item) if item.data_type() == &DataType::UInt32 => 1028,
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::FixedSizeList(item, _)
+        | DataType::ListView(item)
         | DataType::LargeListView(item) => match find(of_data_type(item.data_type())) {
             Some(element) if element.array_oid != 0 => element.array_oid,
             _ => JSON,

@@ -139,6 +139,8 @@ fn run(seed: u64, wrap: &dyn Fn(Env) -> Env) -> Result<(), String> {
                 7 => store.clean_tombstones().is_err(),
                 _ => {
                     now_ms += rng.random_range(0..400);
+                    // Sixty times as fast as the samples, so that idle series are forgotten.
+                    sim.set_now_ms(now_ms * 60);
                     let mut batch = Vec::new();
                     let mut keys = Vec::new();
                     for number in 0..series_count {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use pilaster_model::histogram::Span;
 use pilaster_model::{Histogram, Labels, MatchOp, Matcher, TimeRange, stale_nan};
 use pilaster_storage::env::Env;
+use pilaster_storage::env::sim::Sim;
 use pilaster_storage::{
     AppendOutcome, Error, HistogramSample, RejectReason, Rejected, Sample, SeriesRef, Snapshot, Store, StoreOptions,
 };
@@ -272,17 +273,20 @@ fn a_directory_has_one_owner() {
 
 #[test]
 fn idle_series_are_forgotten_and_come_back() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(&options(&dir));
+    let sim = Sim::new(1);
+    let options = StoreOptions { block_ms: 1000, ..StoreOptions::new("/data") };
+    let store = Store::open(options, sim.env()).unwrap();
     let old = store.series(&labels("m", 1));
     store.append(&[sample(old, 100, 1.0)]).unwrap();
     let other = store.series(&labels("m", 2));
     for timestamp_ms in (0..10_000).step_by(500) {
         store.append(&[sample(other, timestamp_ms, 1.0)]).unwrap();
     }
-    store.maintain().unwrap();
-    store.maintain().unwrap();
-    assert_eq!(store.stats().series, 1);
+    for (now_ms, series) in [(1000, 2), (60_999, 2), (61_000, 1)] {
+        sim.set_now_ms(now_ms);
+        store.maintain().unwrap();
+        assert_eq!(store.stats().series, series);
+    }
     let outcome = store.append(&[sample(old, 20_000, 1.0)]).unwrap();
     assert_eq!(outcome.rejected[0].reason, RejectReason::UnknownSeries);
     let again = store.series(&labels("m", 1));
@@ -379,6 +383,30 @@ fn deleted_samples_are_hidden_at_once_and_then_gone() {
 fn reopened(store: Arc<Store>, options: &StoreOptions) -> Arc<Store> {
     drop(store);
     open(options)
+}
+
+#[test]
+fn a_damaged_or_missing_index_is_made_again() {
+    let sim = Sim::new(1);
+    let options = StoreOptions { block_ms: 1000, ..StoreOptions::new("/data") };
+    let store = Store::open(options.clone(), sim.env()).unwrap();
+    for number in 0..5 {
+        let series = store.series(&labels("m", number));
+        store.append(&(0..40).map(|step| sample(series, step * 100, step as f64)).collect::<Vec<_>>()).unwrap();
+    }
+    store.flush().unwrap();
+    let expected = all(&store.snapshot());
+    drop(store);
+    let files = sim.env().files;
+    let paths = files.list_tree("/data/samples".as_ref()).unwrap();
+    let indexes: Vec<_> = paths.iter().filter(|path| path.extension().is_some_and(|e| e == "index")).collect();
+    assert!(indexes.len() > 2);
+    sim.flip_bit(indexes[0], 50, 3);
+    files.remove(indexes[1]).unwrap();
+    for _ in 0..2 {
+        let store = Store::open(options.clone(), sim.env()).unwrap();
+        assert_eq!(all(&store.snapshot()), expected);
+    }
 }
 
 #[test]

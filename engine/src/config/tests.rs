@@ -83,10 +83,10 @@ fn notices_name_what_is_not_built() {
     assert_eq!(config.notices.len(), 1, "{:?}", config.notices);
     assert!(config.notices[0].starts_with("rule_files: "));
     assert!(config.yaml().contains("rule_files:\n- /d/a.yml\n"), "{}", config.yaml());
-    let text = "scrape_configs: [{job_name: k, kubernetes_sd_configs: [{role: pod}]}]\n";
+    let text = "scrape_configs: [{job_name: k, ec2_sd_configs: [{region: x}]}]\n";
     assert_eq!(
         refusal(text),
-        "parsing YAML file b.yml: kubernetes_sd_configs (line 1, job \"k\") is not built yet in Pilaster"
+        "parsing YAML file b.yml: ec2_sd_configs (line 1, job \"k\") is not built yet in Pilaster"
     );
 }
 

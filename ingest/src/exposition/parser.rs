@@ -209,13 +209,48 @@ impl<'a> Parser<'a> {
             None => return None,
         };
         let end = (at + 1 + line.len() + 1).min(input.len());
-        let number = memchr(b' ', line).unwrap_or(line.len());
-        let value = parse_value(&line[..number]).ok()?;
-        let timestamp_ms = match line.get(number + 1..) {
+        let numbers = match memchr(b'#', line) {
+            None => line,
+            Some(mark) if self.format == Format::OpenMetrics && mark > 0 && line[mark - 1] == b' ' => {
+                self.plain_exemplar(at + 1 + mark, end - 1)?;
+                &line[..mark - 1]
+            }
+            Some(_) => return None,
+        };
+        let number = memchr(b' ', numbers).unwrap_or(numbers.len());
+        let value = parse_value(&numbers[..number]).ok()?;
+        let timestamp_ms = match numbers.get(number + 1..) {
             None => None,
             Some(text) => Some(self.plain_timestamp(text)?),
         };
         Some((series, value, timestamp_ms, end))
+    }
+
+    /// Checks the exemplar `# {label="value",…} value timestamp` between `at` and the newline at `end`.
+    fn plain_exemplar(&mut self, at: usize, end: usize) -> Option<()> {
+        let text = self.input.get(at..end)?;
+        // The grammar has no null byte here, other than in label values of series.
+        if !text.starts_with(b"# {") || memchr(0, text).is_some() {
+            return None;
+        }
+        let of_series = self.spans.len();
+        let mut at = at + 3;
+        while *self.input.get(at)? != b'}' {
+            at = self.plain_label(at)?;
+            if *self.input.get(at)? == b',' {
+                at += 1;
+            } else if self.input[at] != b'}' {
+                return None;
+            }
+        }
+        self.spans.truncate(of_series);
+        let numbers = self.input.get(at + 1..end)?.strip_prefix(b" ")?;
+        let number = memchr(b' ', numbers).unwrap_or(numbers.len());
+        parse_value(&numbers[..number]).ok()?;
+        if let Some(text) = numbers.get(number + 1..) {
+            self.plain_timestamp(text)?;
+        }
+        Some(())
     }
 
     /// Reads `label="value"` at `at` and returns the position behind it.

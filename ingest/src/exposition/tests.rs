@@ -311,7 +311,7 @@ proptest! {
         pieces in prop::collection::vec(prop::sample::select(vec![
             "a", "b_total", ":c", "{", "}", "\"", "x=\"1\"", "y", "=", ",", " ", "\t", "\n", "1", "2.5", "-", "+Inf", "NaN",
             "1700000000", "# ", "#", "HELP ", "TYPE ", "UNIT ", "# EOF\n", "counter", "histogram", "\\", "\\n", "é", "\0",
-            "le=\"0.5\"", " # {t=\"x\"} 1", "1_0", "e5",
+            "le=\"0.5\"", " # {t=\"x\"} 1", " # {t=\"x\",u=\"\"} 1 5\n", "# {", "a_total{x=\"1\"} 1", "1_0", "e5",
         ]), 0..40)
     ) {
         let body = pieces.concat();

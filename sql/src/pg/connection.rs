@@ -352,7 +352,7 @@ impl Connection<'_> {
                 let limit = u64::try_from(max_rows).unwrap_or(0);
                 let outcome = self.run_portal(reader, &mut portal, limit, false).await;
                 // It may have been closed by what it ran.
-                if outcome.is_ok() && !matches!(portal.parsed, Some(Parsed { command: Command::Discard { .. }, .. })) {
+                if outcome.is_ok() && !matches!(portal.parsed, Some(Parsed { command: Command::Discard { .. } })) {
                     self.portals.insert(name, portal);
                 }
                 outcome?;
@@ -794,7 +794,7 @@ impl Connection<'_> {
         describe: bool,
     ) -> Result<(), Failure> {
         let Prepared { parsed, types } = self.statement(name)?.clone();
-        let Some(Parsed { command: Command::Rows(rows), .. }) = parsed else {
+        let Some(Parsed { command: Command::Rows(rows) }) = parsed else {
             return Err(crate::statement::unsupported("EXECUTE of this statement").into());
         };
         let parameters = arguments
@@ -872,8 +872,7 @@ impl Connection<'_> {
             }
             Command::Prepare { name, parameter_types, statement } => {
                 let types = parameter_types.iter().map(rewrite::type_oid).collect::<Result<Vec<_>, _>>()?;
-                let text = Arc::clone(&statement.text);
-                let parsed = Parsed { text, command: Command::Rows(statement) };
+                let parsed = Parsed { command: Command::Rows(statement) };
                 self.keep_statement(name, Prepared { parsed: Some(parsed), types })?;
                 Ok("PREPARE".to_owned())
             }

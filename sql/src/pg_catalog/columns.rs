@@ -111,6 +111,7 @@ pub static TABLES: &[Table] = &[
     ),
     pg("pg_indexes", "schemaname name, tablename name, indexname name, tablespace name, indexdef"),
     pg("pg_inherits", "inhrelid oid, inhparent oid, inhseqno int4, inhdetachpending bool"),
+    pg("pg_keywords", "word, catcode char, barelabel bool, catdesc, baredesc"),
     pg(
         "pg_language",
         "oid oid, lanname name, lanowner oid, lanispl bool, lanpltrusted bool, lanplcallfoid oid, laninline oid, lanvalidator oid, lanacl text[]",

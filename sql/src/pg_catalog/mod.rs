@@ -20,7 +20,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
-use crate::catalog::{INFORMATION_SCHEMA, PG_CATALOG, PublicTable, Snapshot};
+use crate::catalog::{INFORMATION_SCHEMA, PG_CATALOG, Snapshot};
 use crate::wire_type;
 
 pub const PG_CATALOG_OID: u32 = 11;
@@ -148,20 +148,19 @@ pub struct Relations {
 pub struct Relation {
     pub oid: u32,
     pub name: String,
-    pub is_metric: bool,
 }
 
 impl Relations {
-    pub fn new(tables: Vec<PublicTable>) -> Relations {
+    pub fn new(tables: Vec<String>) -> Relations {
         let mut all = Vec::with_capacity(tables.len());
         let mut by_oid = HashMap::with_capacity(tables.len());
-        for (index, table) in tables.into_iter().enumerate() {
-            let mut oid = FIRST_TABLE_OID | (fnv1a(&table.name) & (FIRST_TABLE_OID - 1));
+        for (index, name) in tables.into_iter().enumerate() {
+            let mut oid = FIRST_TABLE_OID | (fnv1a(&name) & (FIRST_TABLE_OID - 1));
             while by_oid.contains_key(&oid) {
                 oid = FIRST_TABLE_OID | (oid.wrapping_add(1) & (FIRST_TABLE_OID - 1));
             }
             by_oid.insert(oid, index);
-            all.push(Relation { oid, name: table.name, is_metric: table.is_metric });
+            all.push(Relation { oid, name });
         }
         Relations { all, by_oid }
     }
@@ -430,7 +429,7 @@ mod tests {
 
     #[test]
     fn numbers_follow_from_names() {
-        let table = |name: &str| PublicTable { name: name.to_owned(), is_metric: true };
+        let table = |name: &str| name.to_owned();
         let few = Relations::new(vec![table("up")]);
         let more = Relations::new(vec![table("a"), table("up"), table("z")]);
         assert_eq!(few.by_name("up").unwrap().oid, more.by_name("up").unwrap().oid);

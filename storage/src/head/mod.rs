@@ -288,8 +288,9 @@ impl Head {
         }
     }
 
-    /// Forgets the series that have no sample in memory and had none at the call before. Returns how many.
-    pub fn forget_idle(&self) -> usize {
+    /// Forgets the series that have had no sample in memory for `grace_ms`, as far as calls found them so. Returns how
+    /// many. Who has just asked for a series has so long to append to it.
+    pub fn forget_idle(&self, now_ms: i64, grace_ms: i64) -> usize {
         let mut forgotten = 0;
         for (shard_index, shard) in self.shards.iter().enumerate() {
             let shard = &mut *shard.write();
@@ -297,7 +298,8 @@ impl Head {
             for local in 0..shard.used as usize {
                 let Some(entry) = shard.slot_mut(local) else { break };
                 let Some(series) = entry.series.as_mut().filter(|series| series.is_empty()) else { continue };
-                if !std::mem::replace(&mut series.idle, true) {
+                let since_ms = *series.idle_since_ms.get_or_insert(now_ms);
+                if now_ms.saturating_sub(since_ms) < grace_ms {
                     continue;
                 }
                 entry.series = None;

@@ -64,8 +64,8 @@ pub struct HeadSeries {
     last_epoch: u64,
     /// Whether there ever was a sample in order.
     has_last: bool,
-    /// Set when found without samples; appends clear it.
-    pub idle: bool,
+    /// When it was first found without samples; appends clear it.
+    pub idle_since_ms: Option<i64>,
 }
 
 /// Whether the sample that is there already, `(bits, histogram)`, is the one that comes.
@@ -102,7 +102,7 @@ impl HeadSeries {
             return self.append_late(sample, histogram, limits, epoch);
         }
         self.note(epoch, epochs);
-        self.idle = false;
+        self.idle_since_ms = None;
         self.has_last = true;
         self.last_ms = timestamp_ms;
         self.last_bits = value.to_bits();
@@ -168,7 +168,7 @@ impl HeadSeries {
             Err(at) => {
                 let start_ms = sample.start_ms;
                 late.insert(at, Late { timestamp_ms, value, start_ms, epoch, histogram: histogram.cloned() });
-                self.idle = false;
+                self.idle_since_ms = None;
                 Ok(Taken::New)
             }
         }

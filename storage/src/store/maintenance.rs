@@ -10,6 +10,9 @@ use crate::block::{Block, BlockMeta};
 use crate::head::Flushed;
 use crate::manifest::Manifest;
 
+/// A series without samples in memory is kept for so long, for those who have its reference.
+const IDLE_GRACE_MS: i64 = 60_000;
+
 /// Records with sequences below `sequence` have no timestamp above `max_ms`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mark {
@@ -60,7 +63,7 @@ impl Store {
             result = self.flush_before(maintenance, Some(cut_ms));
         }
         self.free(maintenance);
-        let forgotten = self.head.forget_idle() as u64;
+        let forgotten = self.head.forget_idle(self.env.clock.now_ms(), IDLE_GRACE_MS) as u64;
         self.counters.series_forgotten.fetch_add(forgotten, Ordering::Relaxed);
         result = result.and(self.compact(maintenance));
         result = result.and(self.expire(maintenance));
