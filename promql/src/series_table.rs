@@ -7,18 +7,35 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use datafusion::common::HashMap;
 use pilaster_model::{Labels, METRIC_NAME};
 
+use crate::source::Selection;
+
 /// The output series of one plan node: position is the number that cells carry.
 #[derive(Debug, Clone, Default)]
 pub struct SeriesTable {
     rows: Rows,
+    /// Computed when a name is to go.
+    metadata: OnceLock<Metadata>,
     /// With delayed name removal: whether the metric's name goes away at the end of the query. Parallel to the labels,
     /// or empty where no name goes.
     drop_name: Vec<bool>,
 }
 
+/// What the series' names, types and units have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Metadata {
+    /// No series has any.
+    None,
+    /// All series have the same.
+    Uniform,
+    Mixed,
+}
+
 #[derive(Debug, Clone)]
 enum Rows {
     Given(Vec<Labels>),
+    /// A selector's series. With many series, walking over their labels costs more than computing on their samples, so
+    /// they are not copied.
+    Selected(Arc<dyn Selection>),
     /// The labels of another table without the metric's name, type and unit. Most nodes above, such as aggregations,
     /// only need some of the labels, so these are made when somebody asks for them.
     Nameless {
@@ -51,18 +68,24 @@ static NO_LABELS: LazyLock<Labels> = LazyLock::new(Labels::empty);
 
 impl SeriesTable {
     pub fn new(labels: Vec<Labels>) -> SeriesTable {
-        SeriesTable { rows: Rows::Given(labels), drop_name: Vec::new() }
+        SeriesTable { rows: Rows::Given(labels), ..SeriesTable::default() }
+    }
+
+    /// The series of a selector.
+    pub fn of_selection(selection: Arc<dyn Selection>) -> SeriesTable {
+        SeriesTable { rows: Rows::Selected(selection), ..SeriesTable::default() }
     }
 
     pub(crate) fn with_drop_names(labels: Vec<Labels>, drop_name: Vec<bool>) -> SeriesTable {
         debug_assert_eq!(labels.len(), drop_name.len());
         let drop_name = if drop_name.contains(&true) { drop_name } else { Vec::new() };
-        SeriesTable { rows: Rows::Given(labels), drop_name }
+        SeriesTable { rows: Rows::Given(labels), drop_name, ..SeriesTable::default() }
     }
 
     pub fn len(&self) -> usize {
         match &self.rows {
             Rows::Given(labels) => labels.len(),
+            Rows::Selected(selection) => selection.labels().len(),
             Rows::Nameless { of, .. } => of.len(),
         }
     }
@@ -75,6 +98,7 @@ impl SeriesTable {
     pub fn labels(&self) -> &[Labels] {
         match &self.rows {
             Rows::Given(labels) => labels,
+            Rows::Selected(selection) => selection.labels(),
             Rows::Nameless { of, made } => made.get_or_init(|| of.labels().iter().map(without_name).collect()),
         }
     }
@@ -85,9 +109,11 @@ impl SeriesTable {
 
     /// The labels that notes look at: the metric's name and type.
     pub(crate) fn noted_labels(&self, series: u32) -> &Labels {
-        match &self.rows {
-            Rows::Given(labels) => &labels[series as usize],
-            Rows::Nameless { .. } => &NO_LABELS,
+        match (&self.rows, self.metadata.get()) {
+            (Rows::Nameless { .. }, _) => &NO_LABELS,
+            // Any series will do, and the first one is in the cache.
+            (_, Some(Metadata::None | Metadata::Uniform)) => &self.labels()[0],
+            (_, Some(Metadata::Mixed) | None) => &self.labels()[series as usize],
         }
     }
 
@@ -99,7 +125,7 @@ impl SeriesTable {
     /// The labels from which keys are made, and whether the metric's name, type and unit have to be overlooked.
     fn key_labels(&self) -> (&[Labels], bool) {
         match &self.rows {
-            Rows::Given(labels) => (labels, false),
+            Rows::Given(_) | Rows::Selected(_) => (self.labels(), false),
             Rows::Nameless { of, .. } => (of.labels(), true),
         }
     }
@@ -110,16 +136,14 @@ impl SeriesTable {
             if !self.drop_name.is_empty() && !self.drop_name.contains(&false) {
                 return Arc::clone(self);
             }
-            return Arc::new(SeriesTable { rows: self.rows.clone(), drop_name: vec![true; self.len()] });
+            let drop_name = vec![true; self.len()];
+            return Arc::new(SeriesTable { rows: self.rows.clone(), drop_name, ..SeriesTable::default() });
         }
-        match &self.rows {
-            Rows::Nameless { .. } => Arc::clone(self),
-            Rows::Given(labels) if labels.iter().all(|labels| metadata(labels).next().is_none()) => Arc::clone(self),
-            Rows::Given(_) => {
-                let rows = Rows::Nameless { of: Arc::clone(self), made: OnceLock::new() };
-                Arc::new(SeriesTable { rows, drop_name: Vec::new() })
-            }
+        if matches!(self.rows, Rows::Nameless { .. }) || self.metadata() == Metadata::None {
+            return Arc::clone(self);
         }
+        let rows = Rows::Nameless { of: Arc::clone(self), made: OnceLock::new() };
+        Arc::new(SeriesTable { rows, ..SeriesTable::default() })
     }
 
     /// The series of `self`, then those of `other`.
@@ -136,11 +160,24 @@ impl SeriesTable {
         if self.drops_name(series) { without_name(labels) } else { labels.clone() }
     }
 
+    fn metadata(&self) -> Metadata {
+        *self.metadata.get_or_init(|| {
+            let [first, rest @ ..] = self.labels() else { return Metadata::None };
+            let common: Vec<(&str, &str)> = metadata(first).collect();
+            if !rest.iter().all(|labels| metadata(labels).eq(common.iter().copied())) {
+                return Metadata::Mixed;
+            }
+            if common.is_empty() { Metadata::None } else { Metadata::Uniform }
+        })
+    }
+
     /// Whether labels may be equal. Series that differ with their names, which all are of one metric, differ without.
     fn may_repeat(&self) -> bool {
-        let Rows::Nameless { of, .. } = &self.rows else { return true };
-        let [first, rest @ ..] = of.labels() else { return false };
-        !rest.iter().all(|labels| metadata(labels).eq(metadata(first)))
+        match &self.rows {
+            Rows::Given(_) => true,
+            Rows::Selected(_) => false,
+            Rows::Nameless { of, .. } => of.metadata() == Metadata::Mixed,
+        }
     }
 
     /// A map from series to the first series of equal labels, `None` where all differ.
@@ -201,7 +238,7 @@ impl Key<'_> {
 /// Numbers label sets by key: equal keys get equal numbers, from 0 in order of first appearance.
 #[derive(Debug, Default)]
 pub(crate) struct KeyNumbers {
-    numbers: HashMap<Box<[u8]>, u32>,
+    numbers: HashMap<Vec<u8>, u32>,
     buffer: Vec<u8>,
 }
 
@@ -209,7 +246,9 @@ impl KeyNumbers {
     /// The number of each series of a table.
     pub fn of_table(&mut self, key: Key<'_>, table: &SeriesTable) -> Vec<u32> {
         let (labels, nameless) = table.key_labels();
-        labels.iter().map(|labels| self.number(key, labels, nameless)).collect()
+        let mut numbers = Vec::with_capacity(labels.len());
+        numbers.extend(labels.iter().map(|labels| self.number(key, labels, nameless)));
+        numbers
     }
 
     fn number(&mut self, key: Key<'_>, labels: &Labels, nameless: bool) -> u32 {
@@ -221,12 +260,8 @@ impl KeyNumbers {
                 self.buffer.extend_from_slice(text.as_bytes());
             }
         }
-        if let Some(number) = self.numbers.get(self.buffer.as_slice()) {
-            return *number;
-        }
-        let number = self.numbers.len() as u32;
-        self.numbers.insert(self.buffer.as_slice().into(), number);
-        number
+        let next = self.numbers.len() as u32;
+        *self.numbers.entry_ref(self.buffer.as_slice()).or_insert(next)
     }
 
     pub fn len(&self) -> usize {

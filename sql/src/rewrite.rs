@@ -6,7 +6,7 @@ use datafusion::sql::sqlparser::ast::{
     AccessExpr, ArrayElemTypeDef, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
     FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, Join, JoinOperator, ObjectName, ObjectNamePart, Query,
     Select, SelectItem, SelectItem::ExprWithAlias, SetExpr, TableAlias, TableAliasColumnDef, TableFactor,
-    TableFunctionArgs, UnaryOperator, Value, Visit, VisitMut, Visitor, VisitorMut,
+    TableFunctionArgs, TimezoneInfo, UnaryOperator, Value, Visit, VisitMut, Visitor, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -238,6 +238,10 @@ impl VisitorMut for Rewriter {
                     typed.data_type = data_type;
                 }
             }
+            // To Postgres this is the clock on a wall there; to the planner, the same instant with another zone.
+            Expr::AtTimeZone { timestamp, .. } if !is_wall_clock(timestamp) => {
+                *expr = call("to_local_time", vec![expr.clone()]);
+            }
             // `(f(x)).n`
             Expr::CompoundFieldAccess { root, access_chain } => {
                 if let [AccessExpr::Dot(Expr::Identifier(field))] = access_chain.as_slice() {
@@ -275,6 +279,27 @@ impl VisitorMut for Rewriter {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// Whether `expr` is a timestamp without zone, as far as its text tells: columns and `now()` have one.
+fn is_wall_clock(expr: &Expr) -> bool {
+    struct Finder;
+    impl Visitor for Finder {
+        type Break = ();
+
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            let without_zone = |data_type: &DataType| {
+                matches!(data_type, DataType::Timestamp(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone))
+            };
+            match expr {
+                Expr::Function(function) if last_word(&function.name) == "to_local_time" => ControlFlow::Break(()),
+                Expr::Cast { data_type, .. } if without_zone(data_type) => ControlFlow::Break(()),
+                Expr::TypedString(typed) if without_zone(&typed.data_type) => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    Visit::visit(expr, &mut Finder).is_break()
 }
 
 fn reads_types(query: &Query) -> bool {

@@ -88,6 +88,11 @@ ts,value,instance,job,labels
             "instance,d\na:80,0\na:80,0",
         ),
         ("select now()", "now\n2026-11-21 08:00:00+00"),
+        ("select now() at time zone 'Europe/Berlin'", "timezone\n2026-11-21 09:00:00"),
+        (
+            "select date_trunc('day', now() at time zone 'Europe/Berlin') at time zone 'Europe/Berlin'",
+            "timezone\n2026-11-20 23:00:00+00",
+        ),
         ("select 'a' || 1, 1::text || null", "?column?,?column?\na1,"),
         ("show server_version", "server_version\n16.6"),
         ("select s from generate_series(1,3) s", "s\n1\n2\n3"),

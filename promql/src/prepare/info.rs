@@ -156,7 +156,7 @@ impl Preparer {
         let grid = pin.grid(evaluation.steps, self.options.lookback_ms);
         let range = TimeRange::new(grid.start_ms(0).saturating_add(1), grid.end_ms(grid.steps - 1));
         let selection = self.source.select(&matchers, range)?;
-        let table = Arc::new(SeriesTable::new(selection.labels().to_vec()));
+        let table = Arc::new(SeriesTable::of_selection(Arc::clone(&selection)));
         let sampler = Sampler::Instant(InstantCall { grid, value: InstantValue::InfoTimestamp });
         let width = evaluation.steps.count;
         let text = "info series".to_owned();

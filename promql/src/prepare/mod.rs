@@ -195,7 +195,7 @@ impl Preparer {
         evaluation: Evaluation,
     ) -> Result<Node, QueryError> {
         let selection = self.select(selector, range)?;
-        let table = Arc::new(SeriesTable::new(selection.labels().to_vec()));
+        let table = Arc::new(SeriesTable::of_selection(Arc::clone(&selection)));
         let width = evaluation.steps.count;
         // A sample per 15 s is what most people scrape; the guess only sizes chunks and partitions.
         self.largest_leaf.fetch_max(table.len() * width, Ordering::Relaxed);
