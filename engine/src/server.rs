@@ -272,12 +272,10 @@ fn engine_options(flags: &Flags) -> EngineOptions {
     }
 }
 
+/// The file's, else the flag's; 0 stands for the default, as in Prometheus.
 fn retention_ms(flags: &Flags, config: &Config) -> i64 {
-    match (config.retention_ms, flags.given("storage.tsdb.retention.time")) {
-        (Some(file_ms), _) => file_ms,
-        (None, true) => flags.duration_ms("storage.tsdb.retention.time"),
-        (None, false) => DEFAULT_RETENTION_MS,
-    }
+    let flag_ms = flags.duration_ms("storage.tsdb.retention.time");
+    config.retention_ms.into_iter().chain([flag_ms]).find(|ms| *ms > 0).unwrap_or(DEFAULT_RETENTION_MS)
 }
 
 /// Listens at an address as Go writes it: `:9090`, `localhost:9090`, `[::]:9090`.

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::buffer::ScalarBuffer;
+use pilaster_model::histogram::{CounterResetHint, Histogram};
 use pilaster_model::{Labels, Matcher, TimeRange};
 use pilaster_promql::source::{SampleBatch, Selection, SeriesRun, Source, SourceError};
-use pilaster_storage::{SelectedSeries, Snapshot};
+use pilaster_storage::{SelectedSeries, SeriesSamples, Snapshot};
 
 /// One snapshot of the store.
 #[derive(Clone)]
@@ -73,7 +74,8 @@ impl Selection for StoreSelection {
     }
 
     fn read(&self, start: usize, end: usize) -> Result<SampleBatch, SourceError> {
-        let samples = self.snapshot.read_many(&self.series[start..end], self.range).map_err(refused)?;
+        let mut samples = self.snapshot.read_many(&self.series[start..end], self.range).map_err(refused)?;
+        self.hint_histograms(start, &mut samples)?;
         let mut batch = SampleBatch { timelines: Vec::new(), runs: Vec::with_capacity(samples.len()) };
         // The store hands out one list of timestamps for all series that share it.
         let mut known: HashMap<(*const i64, usize), u32> = HashMap::new();
@@ -94,5 +96,78 @@ impl Selection for StoreSelection {
             });
         }
         Ok(batch)
+    }
+}
+
+/// How long before the selected range a sample may lie that says whether the first one in it is a reset: as long as a
+/// chunk of Prometheus's may be.
+const HINT_MS: i64 = 7_200_000;
+
+impl StoreSelection {
+    /// Sets the counter reset hints of histograms; those of `samples` begin at position `start`.
+    ///
+    /// What lies before the range is read again for series that have histograms, so that the answer does not depend on
+    /// where a range begins.
+    fn hint_histograms(&self, start: usize, samples: &mut [SeriesSamples]) -> Result<(), SourceError> {
+        let with: Vec<usize> = (0..samples.len()).filter(|index| samples[*index].histograms.is_some()).collect();
+        if with.is_empty() {
+            return Ok(());
+        }
+        let series: Vec<SelectedSeries> = with.iter().map(|index| self.series[start + index].clone()).collect();
+        let wider = TimeRange::new(self.range.min_ms.saturating_sub(HINT_MS), self.range.max_ms);
+        let before = self.snapshot.read_many(&series, wider).map_err(refused)?;
+        for (index, longer) in with.into_iter().zip(before) {
+            let Some(mut histograms) = longer.histograms else { continue };
+            hint_resets(&mut histograms);
+            let first = longer.timestamps.partition_point(|timestamp_ms| *timestamp_ms < self.range.min_ms);
+            debug_assert_eq!(histograms.len() - first, samples[index].timestamps.len());
+            samples[index].histograms = Some(histograms.split_off(first));
+        }
+        Ok(())
+    }
+}
+
+/// Says of which counters it is known that they go on from the sample before; of the others nothing is known, whatever
+/// the sender wrote. Gauges stay gauges.
+///
+/// Source: what Prometheus v3 gives back of the samples of one chunk (`tsdb/chunkenc/histogram.go`).
+fn hint_resets(histograms: &mut [Option<Arc<Histogram>>]) {
+    let mut previous: Option<Arc<Histogram>> = None;
+    for slot in histograms {
+        let Some(histogram) = slot else {
+            previous = None;
+            continue;
+        };
+        let as_stored = histogram.clone();
+        if histogram.counter_reset_hint != CounterResetHint::Gauge {
+            let hint = match &previous {
+                Some(previous) if continues(previous, histogram) => CounterResetHint::NotReset,
+                Some(_) | None => CounterResetHint::Unknown,
+            };
+            if histogram.counter_reset_hint != hint {
+                Arc::make_mut(histogram).counter_reset_hint = hint;
+            }
+        }
+        previous = Some(as_stored);
+    }
+}
+
+/// Whether a chunk that ends with `previous` could go on with `histogram`, a counter.
+fn continues(previous: &Histogram, histogram: &Histogram) -> bool {
+    if previous.counter_reset_hint == CounterResetHint::Gauge
+        || previous.schema != histogram.schema
+        || previous.zero_threshold != histogram.zero_threshold
+        || previous.is_stale()
+    {
+        return false;
+    }
+    match histogram.counter_reset_hint {
+        CounterResetHint::Reset => false,
+        CounterResetHint::Unknown | CounterResetHint::Gauge => !histogram.detect_reset(previous),
+        // The counts decide, not what the sender says of them.
+        CounterResetHint::NotReset => {
+            let unhinted = Histogram { counter_reset_hint: CounterResetHint::Unknown, ..histogram.clone() };
+            !unhinted.detect_reset(previous)
+        }
     }
 }

@@ -56,7 +56,8 @@ pub(crate) fn is_metadata_label(name: &str) -> bool {
 }
 
 fn metadata(labels: &Labels) -> impl Iterator<Item = (&str, &str)> {
-    labels.iter().filter(|(name, _)| is_metadata_label(name))
+    // Names ascend, and most sort behind these.
+    labels.iter().take_while(|(name, _)| *name <= "__unit__").filter(|(name, _)| is_metadata_label(name))
 }
 
 /// The labels without the metric's name, type and unit.

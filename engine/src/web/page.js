@@ -341,7 +341,7 @@ class Panel {
     const tip = make("div", { className: "tip", hidden: true });
     const legend = make("ul", { className: "legend" });
     this.result.replaceChildren(make("div", { className: "plot" }, canvas, tip), legend);
-    this.graph = new Graph(canvas, tip, (start, end) => { this.range = Math.max(end - start, 0.1); this.end = end; this.rangeInput.value = formatDuration(this.range); this.writeEnd(); this.run(); });
+    this.graph = new Graph(canvas, tip, (start, end) => { this.range = end - start > 10 ? Math.round(end - start) : Math.max(end - start, 0.1); this.end = end; this.rangeInput.value = formatDuration(this.range); this.writeEnd(); this.run(); });
     this.graph.show(series, this.usedEnd - this.range, this.usedEnd, this.usedStep, settings.local);
     if (!series.length) legend.append(make("li", { className: "quiet", textContent: "Empty result: no series matches in this range." }));
     const most = 500;

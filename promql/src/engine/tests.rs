@@ -1,6 +1,7 @@
 //! Queries over samples in memory: what the scripts do not say, and that partitions and tiles change nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pilaster_model::{Labels, Matcher, TimeRange, stale_nan};
 
@@ -289,5 +290,70 @@ fn deep_queries_fit_on_a_worker_thread() {
         // About the deepest that runs on the worker itself.
         let task = runtime.spawn(async move { engine(1, 1024).instant(requests(), &query, 20 * MINUTE).await });
         runtime.block_on(task).expect("no panic").expect(open);
+    }
+}
+
+/// Counts reads, each of which takes a while.
+#[derive(Debug)]
+struct Slow {
+    inner: Arc<dyn Source>,
+    reads: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+struct SlowSelection {
+    inner: Arc<dyn Selection>,
+    reads: Arc<AtomicUsize>,
+}
+
+impl Source for Slow {
+    fn select(&self, matchers: &[Matcher], range: TimeRange) -> Result<Arc<dyn Selection>, SourceError> {
+        let inner = self.inner.select(matchers, range)?;
+        Ok(Arc::new(SlowSelection { inner, reads: Arc::clone(&self.reads) }))
+    }
+
+    fn label_names(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>, SourceError> {
+        self.inner.label_names(matchers, range)
+    }
+
+    fn label_values(&self, name: &str, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>, SourceError> {
+        self.inner.label_values(name, matchers, range)
+    }
+}
+
+impl Selection for SlowSelection {
+    fn labels(&self) -> &[Labels] {
+        self.inner.labels()
+    }
+
+    fn read(&self, start: usize, end: usize) -> Result<SampleBatch, SourceError> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(5));
+        self.inner.read(start, end)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_dropped_query_stops_reading() {
+    let deep = format!("{}requests_total{}", "sum(".repeat(30), ")".repeat(30));
+    for (query, partitions) in
+        [("sum(requests_total)", 4), ("sum(requests_total)", 1), (deep.as_str(), 1), (deep.as_str(), 4)]
+    {
+        let reads = Arc::new(AtomicUsize::new(0));
+        let source = Arc::new(Slow { inner: requests(), reads: Arc::clone(&reads) });
+        let engine = engine(partitions, 1024);
+        let running = engine.range(source, query, 0, 50 * MINUTE, MINUTE);
+        // One series per read: all of them would take more than 300 ms. The workers are busy reading, so timers of the
+        // runtime would be late.
+        let pause = |ms| tokio::task::spawn_blocking(move || std::thread::sleep(Duration::from_millis(ms)));
+        tokio::select! {
+            answer = running => panic!("{query} ended early: {answer:?}"),
+            _ = pause(60) => {}
+        }
+        pause(60).await.expect("a pause");
+        let stopped_at = reads.load(Ordering::SeqCst);
+        pause(100).await.expect("a pause");
+        assert_eq!(reads.load(Ordering::SeqCst), stopped_at, "{query} with {partitions} partitions");
+        assert!(stopped_at < 240, "{query}");
     }
 }

@@ -88,6 +88,8 @@ impl ExecutionPlan for SeriesMergeExec {
                     if sender.send(batch).await.is_err() || failed {
                         return;
                     }
+                    // A leaf is always ready: without this, nothing else would run on this thread until its end.
+                    tokio::task::yield_now().await;
                 }
             });
             lanes.push((receiver, task));

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -58,38 +59,36 @@ pub(crate) fn partition_count(plan: &dyn ExecutionPlan) -> usize {
     plan.properties().output_partitioning().partition_count()
 }
 
-/// Cells that may be worked on before the runtime gets a chance to do something else.
-const CELLS_BETWEEN_YIELDS: usize = 1 << 20;
+/// How long work may go on before the runtime gets a chance to do something else, such as dropping the query.
+const BETWEEN_YIELDS: Duration = Duration::from_millis(5);
 
 /// The unpacked output of a plan's partition.
 pub(crate) struct GridStream {
     stream: SendableRecordBatchStream,
     query: Arc<QueryState>,
-    /// Cells since the last yield.
-    cells: usize,
+    last_yield: Instant,
     /// Samples that came so far, of all streams of one operator.
     samples: Arc<AtomicUsize>,
 }
 
 impl GridStream {
     pub fn new(stream: SendableRecordBatchStream, query: Arc<QueryState>) -> GridStream {
-        GridStream { stream, query, cells: 0, samples: Arc::default() }
+        GridStream { stream, query, last_yield: Instant::now(), samples: Arc::default() }
     }
 
     /// The next batch. Stops where the query has to stop, and yields to the runtime now and then: a dropped query ends
     /// at such a point.
     pub async fn next(&mut self) -> Result<Option<GridBatch>, QueryError> {
         self.query.check()?;
-        if self.cells > CELLS_BETWEEN_YIELDS {
-            self.cells = 0;
+        if self.last_yield.elapsed() > BETWEEN_YIELDS {
             tokio::task::yield_now().await;
+            self.last_yield = Instant::now();
         }
         match self.stream.next().await {
             None => Ok(None),
             Some(Err(error)) => Err(QueryError::from_datafusion(error)),
             Some(Ok(batch)) => {
                 let batch = GridBatch::from_record_batch(&batch).map_err(arrow_error)?;
-                self.cells += batch.width() * batch.row_count();
                 self.samples.fetch_add(batch.sample_count(), Ordering::Relaxed);
                 Ok(Some(batch))
             }
