@@ -1,1 +1,6 @@
+//! Side-by-side measurements: data sets, running servers, comparing their answers. Nothing depends on this crate.
 
+pub mod answers;
+pub mod dataset;
+pub mod random_query;
+pub mod server;

@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use crate::config::Config;
 use crate::flags::Flags;
 use crate::metrics::ServerMetrics;
+use crate::retention::Retention;
 use crate::source::StoreSource;
 
 /// How far the server is in its life.
@@ -61,8 +62,8 @@ pub struct App {
     pub flags: Flags,
     pub metrics: ServerMetrics,
     pub started: SystemTime,
-    /// How long samples are kept.
-    pub retention_ms: i64,
+    /// How much is kept.
+    pub retention: Retention,
     /// Under which users reach the server, without a slash at its end.
     pub external_url: String,
     /// Stands before every route: empty, or `/prom`.
@@ -83,7 +84,7 @@ pub struct App {
 pub struct Setup {
     pub flags: Flags,
     pub config: Config,
-    pub retention_ms: i64,
+    pub retention: Retention,
     pub external_url: String,
     pub prefix: String,
     pub cors: regex::Regex,
@@ -98,7 +99,7 @@ impl App {
         let app = App {
             metrics: ServerMetrics::default(),
             started: now,
-            retention_ms: setup.retention_ms,
+            retention: setup.retention,
             external_url: setup.external_url,
             prefix: setup.prefix,
             cors: setup.cors,

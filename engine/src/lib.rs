@@ -8,6 +8,7 @@ mod connection;
 pub mod flags;
 pub mod logging;
 pub mod metrics;
+pub mod retention;
 pub mod server;
 pub mod source;
 mod sql_source;

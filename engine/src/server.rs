@@ -25,10 +25,9 @@ use crate::app::{App, Control, Parts, Replay, Setup, now_ms};
 use crate::config::Config;
 use crate::connection::Limited;
 use crate::flags::Flags;
+use crate::retention::Retention;
 use crate::sql_source::StoreProvider;
 
-/// Prometheus's, where neither flag nor file says otherwise.
-const DEFAULT_RETENTION_MS: i64 = 15 * 86_400_000;
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(30);
 /// Requests that are being answered get this long when the server stops.
 const GRACE: Duration = Duration::from_secs(10);
@@ -102,8 +101,8 @@ async fn serve(flags: Flags, queries: tokio::runtime::Handle) -> Result<(), Serv
     };
     warn_of_config(&config);
     let (control, controls) = mpsc::unbounded_channel();
-    let retention_ms = retention_ms(&flags, &config);
-    let app = Arc::new(App::new(Setup { flags, config, retention_ms, external_url, prefix, cors, queries, control }));
+    let retention = Retention::new(&flags, &config);
+    let app = Arc::new(App::new(Setup { flags, config, retention, external_url, prefix, cors, queries, control }));
 
     let (stop_serving, serving_stopped) = watch::channel(false);
     let mut servers = tokio::task::JoinSet::new();
@@ -272,12 +271,6 @@ fn engine_options(flags: &Flags) -> EngineOptions {
     }
 }
 
-/// The file's, else the flag's; 0 stands for the default, as in Prometheus.
-fn retention_ms(flags: &Flags, config: &Config) -> i64 {
-    let flag_ms = flags.duration_ms("storage.tsdb.retention.time");
-    config.retention_ms.into_iter().chain([flag_ms]).find(|ms| *ms > 0).unwrap_or(DEFAULT_RETENTION_MS)
-}
-
 /// Listens at an address as Go writes it: `:9090`, `localhost:9090`, `[::]:9090`.
 async fn listen(address: &str) -> Result<TcpListener, ServerError> {
     let refused = |source| ServerError::Listen { address: address.to_owned(), source };
@@ -322,7 +315,8 @@ fn open_store(app: &App) -> Result<Arc<Store>, ServerError> {
     let started = Instant::now();
     let flags = &app.flags;
     let options = StoreOptions {
-        retention_ms: Some(app.retention_ms),
+        retention_ms: app.retention.ms,
+        retention_bytes: app.retention.bytes,
         out_of_order_ms: app.config().out_of_order_ms,
         wal_sync: if flags.get("storage.tsdb.wal-sync") == "written" { WalSync::Written } else { WalSync::Commit },
         wal_segment_bytes: usize::try_from(flags.bytes("storage.tsdb.wal-segment-size")).unwrap_or(usize::MAX),
@@ -443,7 +437,7 @@ async fn try_reload(app: &Arc<App>, scrapes: &Arc<ScrapeManager>) -> Result<(), 
         |error: String| format!("couldn't load configuration (--config.file={:?}): {error}", file.to_string_lossy());
     let config = Config::load(file).map_err(|error| reason(error.to_string()))?;
     warn_of_config(&config);
-    if retention_ms(&app.flags, &config) != app.retention_ms || config.out_of_order_ms != app.config().out_of_order_ms {
+    if Retention::new(&app.flags, &config) != app.retention || config.out_of_order_ms != app.config().out_of_order_ms {
         tracing::warn!("changed storage settings take effect when the server is started again");
     }
     scrapes.apply(config.scrape_configs.clone()).await.map_err(|error| reason(error.to_string()))?;

@@ -83,6 +83,29 @@ fn everything_stands_below_the_prefix() {
     assert_eq!(server.stop(), Some(0));
 }
 
+#[test]
+fn deleted_series_are_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Pilaster::start(&data, &["--web.enable-admin-api"]);
+    wait("it scrapes itself", || server.query("up").len() == 1 && server.query("pilaster_build_info").len() == 1);
+    let (status, text) = server.post("/api/v1/admin/tsdb/delete_series", "text/plain", "");
+    assert!(status == 400 && text.contains("no match[] parameter provided"), "{text}");
+    let at = server.query("timestamp(up)")[0]["value"][1].as_str().unwrap().to_owned();
+    let path = "/api/v1/admin/tsdb/delete_series?match[]=pilaster_build_info";
+    assert_eq!(server.post(path, "text/plain", "").0, 204);
+    assert_eq!(server.post("/api/v1/admin/tsdb/clean_tombstones", "text/plain", "").0, 204);
+    // What is scraped later is there again.
+    let then = |query: &str| server.form("/api/v1/query", &[("query", query), ("time", &at)]);
+    assert_eq!(then("pilaster_build_info")["data"]["result"].as_array().unwrap().len(), 0);
+    assert_eq!(then("up")["data"]["result"].as_array().unwrap().len(), 1);
+    assert_eq!(server.stop(), Some(0));
+    let server = Pilaster::start(&data, &[]);
+    let (status, text) = server.post(path, "text/plain", "");
+    assert!(status == 500 && text.contains("admin APIs disabled"), "{text}");
+    assert_eq!(server.stop(), Some(0));
+}
+
 /// What a browser and a data source ask besides queries.
 #[test]
 fn headers_of_answers() {

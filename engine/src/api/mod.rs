@@ -3,6 +3,7 @@
 //! `router` joins them. Handlers read [`params::Params`], ask the parts of [`App`](crate::app::App), and answer with
 //! bytes of JSON; every failure is an [`error::ApiError`].
 
+mod admin;
 pub mod error;
 mod federate;
 pub mod json;

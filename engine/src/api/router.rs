@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use tower_http::compression::{CompressionLayer, CompressionLevel};
 
-use super::{federate, lifecycle, query, self_metrics, series, sql, status, targets, write};
+use super::{admin, federate, lifecycle, query, self_metrics, series, sql, status, targets, write};
 use crate::app::{App, Phase};
 use crate::web;
 
@@ -51,7 +51,7 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/write", post(write::remote_write).layer(DefaultBodyLimit::max(MOST_WRITE_BYTES)))
         .route("/read", post(write::remote_read))
         .route("/otlp/v1/metrics", post(write::otlp))
-        .route("/admin/tsdb/{action}", post(status::admin).put(status::admin))
+        .route("/admin/tsdb/{action}", post(admin::admin).put(admin::admin))
         .route("/sql", get(sql::sql).post(sql::sql));
     let routes = Router::new()
         .nest("/api/v1", api)

@@ -42,7 +42,14 @@ fn store(app: &App, text: &mut TextWriter) {
         ("pilaster_wal_damaged_ranges", "Parts of the write log that could not be read at start.", {
             number(stats.wal_damaged_ranges)
         }),
-        ("prometheus_tsdb_retention_limit_seconds", "How long to retain samples.", (app.retention_ms / 1000) as f64),
+        ("prometheus_tsdb_retention_limit_bytes", "Most bytes of blocks and log; 0 for no limit.", {
+            number(app.retention.bytes.unwrap_or(0))
+        }),
+        (
+            "prometheus_tsdb_retention_limit_seconds",
+            "How long to retain samples.",
+            app.retention.ms.map_or(0.0, |ms| (ms / 1000) as f64),
+        ),
     ] {
         text.gauge(name, help, value);
     }

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
-use pilaster_ingest::config::PromDuration;
 use serde_json::{Map, Value, json};
 
-use super::error::{ApiError, ErrorType};
+use super::error::ApiError;
 use super::params::Params;
 use super::query::not_ready;
 use super::{plain, success_value};
@@ -64,7 +63,7 @@ pub(super) async fn runtime_info(State(app): State<Arc<App>>) -> Response {
         "GOMEMLIMIT": 0,
         "GOGC": "",
         "GODEBUG": "",
-        "storageRetention": PromDuration(app.retention_ms).to_string(),
+        "storageRetention": app.retention.to_string(),
     }))
 }
 
@@ -161,7 +160,7 @@ pub(super) async fn features(State(app): State<Arc<App>>) -> Response {
         .collect();
     success_value(&json!({
         "api": {
-            "admin": false,
+            "admin": app.flags.on("web.enable-admin-api"),
             "label_values_match": true,
             "lifecycle": app.flags.on("web.enable-lifecycle"),
             "otlp_write_receiver": false,
@@ -189,9 +188,4 @@ pub(super) async fn features(State(app): State<Arc<App>>) -> Response {
         },
         "promql_functions": functions,
     }))
-}
-
-/// Administration by HTTP is not built; the answer is the one of a server where it is off.
-pub(super) async fn admin(Path(_action): Path<String>) -> ApiError {
-    ApiError::new(ErrorType::Unavailable, "admin APIs disabled")
 }

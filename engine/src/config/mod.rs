@@ -10,7 +10,7 @@ mod schema;
 use std::path::{Path, PathBuf};
 
 use pilaster_ingest::config::yaml::{self, FromYaml, Node};
-use pilaster_ingest::config::{GlobalConfig, PromDuration, ScrapeConfig, check_unique_jobs, join_directory};
+use pilaster_ingest::config::{ByteSize, GlobalConfig, PromDuration, ScrapeConfig, check_unique_jobs, join_directory};
 
 use self::check::Refusal;
 
@@ -32,6 +32,8 @@ pub struct Config {
     pub scrape_configs: Vec<ScrapeConfig>,
     /// How long to keep samples, where the file says so.
     pub retention_ms: Option<i64>,
+    /// How many bytes to keep, where the file says so.
+    pub retention_bytes: Option<u64>,
     /// How far samples may be out of order.
     pub out_of_order_ms: i64,
     /// What the file asks for and is not built yet: one sentence each.
@@ -76,12 +78,18 @@ impl Config {
         }
         check_unique_jobs(&scrape_configs).map_err(|error| refuse(error.to_string()))?;
         let tsdb = given(&root, "storage").and_then(|storage| given(storage, "tsdb"));
+        let retention = tsdb.and_then(|tsdb| given(tsdb, "retention"));
         let duration = |node: Option<&Node>, key: &str| {
             let text = node.and_then(|node| given(node, key)).and_then(Node::text)?;
             PromDuration::parse(text).ok().map(PromDuration::ms)
         };
         Ok(Config {
-            retention_ms: duration(tsdb.and_then(|tsdb| given(tsdb, "retention")), "time"),
+            retention_ms: duration(retention, "time"),
+            retention_bytes: retention
+                .and_then(|node| given(node, "size"))
+                .and_then(Node::text)
+                .and_then(|text| ByteSize::parse(text).ok())
+                .map(|size| size.0),
             out_of_order_ms: duration(tsdb, "out_of_order_time_window").unwrap_or(0),
             notices: notices(&root),
             global,
@@ -290,10 +298,8 @@ fn notices(root: &Node) -> Vec<String> {
     }
     let tsdb = given(root, "storage").and_then(|storage| given(storage, "tsdb"));
     let retention = tsdb.and_then(|tsdb| given(tsdb, "retention"));
-    for key in ["size", "percentage"] {
-        if retention.is_some_and(|retention| given(retention, key).is_some()) {
-            notices.push(format!("storage.tsdb.retention.{key}: not built yet: only retention by time works"));
-        }
+    if retention.is_some_and(|retention| given(retention, "percentage").is_some()) {
+        notices.push("storage.tsdb.retention.percentage: not built yet: time and size work".to_owned());
     }
     notices
 }

@@ -65,7 +65,7 @@ pub(super) static FLAGS: &[Flag] = &[
     works("web.route-prefix", Text, "", "Prefix of all routes. Default: the path of --web.external-url."),
     known("web.user-assets", Text, "", "Directory served at /user."),
     works("web.enable-lifecycle", Switch, "false", "Allow reload and shutdown by HTTP."),
-    known("web.enable-admin-api", Switch, "false", "Allow administration by HTTP."),
+    works("web.enable-admin-api", Switch, "false", "Allow deleting of series by HTTP."),
     works("web.enable-remote-write-receiver", Switch, "false", "Accept remote write requests."),
     known(
         "web.remote-write-receiver.accepted-protobuf-messages",
@@ -80,7 +80,7 @@ pub(super) static FLAGS: &[Flag] = &[
     works("web.cors.origin", Text, ".*", "Regular expression, anchored, of origins that browsers may call from."),
     works("storage.tsdb.path", Text, "data/", "Directory of all stored data."),
     works("storage.tsdb.retention.time", Duration, "", "How long to keep samples. Default: 15d."),
-    known("storage.tsdb.retention.size", Bytes, "", "How many bytes of blocks to keep."),
+    works("storage.tsdb.retention.size", Bytes, "", "How many bytes of blocks to keep."),
     known("storage.tsdb.no-lockfile", Switch, "false", "Do not lock the data directory."),
     known("storage.tsdb.head-chunks-write-queue-size", Number, "0", "Head chunk queue."),
     known("storage.tsdb.delay-compact-file.path", Text, "", "Thanos shipper file."),

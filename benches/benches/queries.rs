@@ -1,0 +1,109 @@
+//! Whole queries inside the process: text in, values out. Over flushed blocks, per input sample; over the head, per query.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use pilaster_benches::dataset::{Fleet, INTERVAL_MS};
+use pilaster_engine::source::StoreSource;
+use pilaster_promql::engine::{Engine, EngineOptions};
+use pilaster_storage::env::Env;
+use pilaster_storage::{Sample, Store, StoreOptions, WalSync};
+
+const START_MS: i64 = 1_760_000_000_000;
+
+/// A store that holds `hours` of a fleet, in blocks where `flushed`.
+struct Loaded {
+    store: Arc<Store>,
+    end_ms: i64,
+    _dir: tempfile::TempDir,
+}
+
+fn load(instances: usize, hours: i64, flushed: bool) -> Loaded {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let options = StoreOptions { wal_sync: WalSync::Written, ..StoreOptions::new(dir.path()) };
+    let store = Store::open(options, Env::real()).expect("a store");
+    let mut fleet = Fleet::new(instances);
+    let end_ms = START_MS + hours * 3_600_000;
+    let mut references = Vec::new();
+    for timestamp_ms in (START_MS..=end_ms).step_by(INTERVAL_MS as usize) {
+        let scrape: Vec<_> = fleet.scrape().collect();
+        if references.is_empty() {
+            references = scrape.iter().map(|(labels, _)| store.series(labels)).collect();
+        }
+        let samples: Vec<Sample> = references
+            .iter()
+            .zip(scrape)
+            .map(|(&series, (_, value))| Sample { series, timestamp_ms, value, start_ms: None })
+            .collect();
+        store.append(&samples).expect("appended");
+    }
+    if flushed {
+        store.flush().expect("flushed");
+    }
+    Loaded { store, end_ms, _dir: dir }
+}
+
+/// One worker thread: the figures are per core.
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
+}
+
+fn engine() -> Engine {
+    Engine::new(EngineOptions { partitions: 1, ..EngineOptions::default() })
+}
+
+fn over_blocks(criterion: &mut Criterion) {
+    const INSTANCES: usize = 200;
+    const HOURS: i64 = 6;
+    let loaded = load(INSTANCES, HOURS, true);
+    let (runtime, engine) = (runtime(), engine());
+    let step_ms = 30_000;
+    let scrapes = HOURS as u64 * 3_600_000 / INTERVAL_MS as u64;
+    let mut group = criterion.benchmark_group("over blocks");
+    group.sample_size(10);
+    let queries = [
+        ("sum by (job) (rate(requests[5m])), per input sample", "sum by (job) (rate(http_requests_total[5m]))", 9),
+        ("sum by (job) (gauge), per input sample", "sum by (job) (node_load1)", 1),
+        (
+            "disk use, one to one, per input sample",
+            "1 - node_filesystem_avail_bytes / on (instance, device) node_filesystem_size_bytes",
+            4,
+        ),
+        (
+            "p99 of 7 buckets, per input sample",
+            "histogram_quantile(0.99, sum by (le, job) (rate(http_request_duration_seconds_bucket[5m])))",
+            7,
+        ),
+    ];
+    for (name, query, series_per_instance) in queries {
+        group.throughput(Throughput::Elements(scrapes * INSTANCES as u64 * series_per_instance));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let source = Arc::new(StoreSource::new(loaded.store.snapshot()));
+                let (start_ms, end_ms) = (START_MS + 300_000, loaded.end_ms);
+                let answer = engine.range(source, black_box(query), start_ms, end_ms, step_ms);
+                runtime.block_on(answer).expect("answered")
+            });
+        });
+    }
+    group.finish();
+}
+
+fn over_head(criterion: &mut Criterion) {
+    let loaded = load(100, 1, false);
+    let (runtime, engine) = (runtime(), engine());
+    let mut group = criterion.benchmark_group("instant over the head");
+    for query in ["up", "sum by (job) (rate(node_cpu_seconds_total{mode=\"idle\"}[5m]))"] {
+        group.bench_function(format!("100 series: {query}"), |bencher| {
+            bencher.iter(|| {
+                let source = Arc::new(StoreSource::new(loaded.store.snapshot()));
+                runtime.block_on(engine.instant(source, black_box(query), loaded.end_ms)).expect("answered")
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, over_blocks, over_head);
+criterion_main!(benches);

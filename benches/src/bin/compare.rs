@@ -1,0 +1,255 @@
+//! Loads the same samples into Pilaster and into a real Prometheus, checks that both give the same answers, then
+//! prints what loading and queries cost side by side.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Context;
+use clap::Parser;
+use pilaster_benches::answers::{Verdict, compare};
+use pilaster_benches::dataset::{Fleet, INTERVAL_MS};
+use pilaster_benches::server::{Kind, Server, write_request};
+use pilaster_ingest::remote_write::SeriesToSend;
+
+#[derive(Parser)]
+struct Arguments {
+    /// The program to compare with.
+    #[arg(long, default_value = "prometheus")]
+    prometheus: PathBuf,
+    /// Our server, built with `cargo build --release`.
+    #[arg(long, default_value = "target/release/pilaster")]
+    pilaster: PathBuf,
+    /// Instances that are scraped; each has 27 series.
+    #[arg(long, default_value_t = 100)]
+    instances: usize,
+    /// Hours of history, up to now.
+    #[arg(long, default_value_t = 6)]
+    hours: i64,
+    /// Runs of every query; the median counts.
+    #[arg(long, default_value_t = 7)]
+    runs: usize,
+    /// Only load and compare answers.
+    #[arg(long)]
+    answers_only: bool,
+}
+
+/// Queries that are compared at an instant and, where that makes sense, over a range.
+const QUERIES: &[&str] = &[
+    "up",
+    "count(up)",
+    "count by (job) (up)",
+    "http_requests_total{code=\"500\"}",
+    "http_requests_total{job=~\"api|web\",method!=\"GET\"}",
+    "rate(http_requests_total[5m])",
+    "sum(rate(http_requests_total[5m]))",
+    "sum by (job) (rate(http_requests_total[5m]))",
+    "sum by (job, code) (rate(http_requests_total[5m]))",
+    "sum without (instance, method) (increase(http_requests_total[1h]))",
+    "irate(node_cpu_seconds_total{mode=\"idle\"}[2m])",
+    "100 - avg by (instance) (rate(node_cpu_seconds_total{mode=\"idle\"}[5m])) * 100",
+    "histogram_quantile(0.99, sum by (le) (rate(http_request_duration_seconds_bucket[5m])))",
+    "histogram_quantile(0.5, sum by (job, le) (rate(http_request_duration_seconds_bucket[5m])))",
+    "sum(rate(http_requests_total{code=\"500\"}[5m])) / sum(rate(http_requests_total[5m]))",
+    "sum by (job) (rate(http_requests_total{code=\"500\"}[5m])) / sum by (job) (rate(http_requests_total[5m]))",
+    "node_filesystem_avail_bytes / node_filesystem_size_bytes",
+    "1 - node_filesystem_avail_bytes / on (instance, device) node_filesystem_size_bytes",
+    "node_load1 * on (instance) group_left (job) up",
+    "topk(5, process_resident_memory_bytes)",
+    "bottomk(3, node_load1)",
+    "quantile(0.9, node_load1)",
+    "stddev by (job) (node_load1)",
+    "max_over_time(node_load1[30m])",
+    "min_over_time(node_load1[30m])",
+    "avg_over_time(node_load1[30m])",
+    "sum_over_time(node_load1[30m])",
+    "stddev_over_time(node_load1[30m])",
+    "quantile_over_time(0.9, node_load1[30m])",
+    "count_over_time(up[10m])",
+    "last_over_time(node_load1[10m])",
+    "deriv(node_load1[15m])",
+    "predict_linear(node_filesystem_avail_bytes[1h], 4 * 3600)",
+    "delta(node_load1[10m])",
+    "changes(node_load1[10m])",
+    "resets(http_requests_total[1h])",
+    "absent(nonexistent{job=\"api\"})",
+    "node_load1 > 5",
+    "node_load1 > bool 5",
+    "up == 1 and on (instance) node_load1 > 2",
+    "up unless on (instance) node_load1 > 2",
+    "node_load1 or process_resident_memory_bytes",
+    "max_over_time(rate(http_requests_total{code=\"200\",method=\"GET\"}[5m])[30m:1m])",
+    "http_requests_total{code=\"200\"} offset 10m",
+    "label_replace(up, \"host\", \"$1\", \"instance\", \"(.*):.*\")",
+    "label_join(up, \"both\", \"-\", \"job\", \"instance\")",
+    "sort_desc(sum by (instance) (node_load1))",
+    "count_values(\"value\", up)",
+    "clamp_max(node_load1, 3)",
+    "round(node_load1, 0.5)",
+    "vector(time())",
+    "hour(timestamp(up))",
+    "rate(http_requests_total[5m]) + rate(node_load1[5m])",
+    "sum(",
+    "up{job=\"a\" or}",
+];
+
+/// Panels whose latency is measured: title, query, range in minutes (0: an instant).
+const PANELS: &[(&str, &str, i64)] = &[
+    ("instant: 1 series", "up{instance=\"10.0.0.1:9100\"}", 0),
+    ("instant: requests by job", "sum by (job) (rate(http_requests_total[5m]))", 0),
+    ("30 m: cpu use", "100 - avg by (instance) (rate(node_cpu_seconds_total{mode=\"idle\"}[5m])) * 100", 30),
+    ("6 h: requests by job", "sum by (job) (rate(http_requests_total[5m]))", 360),
+    ("6 h: p99", "histogram_quantile(0.99, sum by (le) (rate(http_request_duration_seconds_bucket[5m])))", 360),
+    (
+        "6 h: error ratio",
+        "sum by (job) (rate(http_requests_total{code=\"500\"}[5m])) / sum by (job) (rate(http_requests_total[5m]))",
+        360,
+    ),
+    ("6 h: disks full", "1 - node_filesystem_avail_bytes / on (instance, device) node_filesystem_size_bytes", 360),
+];
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let dir = tempfile::tempdir()?;
+    let ours = Server::start(Kind::Pilaster, &arguments.pilaster, dir.path()).await?;
+    let theirs = Server::start(Kind::Prometheus, &arguments.prometheus, dir.path()).await?;
+    let now_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis() as i64;
+    let end_ms = now_ms / INTERVAL_MS * INTERVAL_MS;
+    let start_ms = end_ms - arguments.hours * 3_600_000;
+    load(&arguments, &ours, &theirs, start_ms, end_ms).await?;
+    let different = compare_answers(&ours, &theirs, start_ms, end_ms).await?;
+    if !arguments.answers_only {
+        measure(&arguments, &ours, &theirs, end_ms).await?;
+    }
+    for server in [&ours, &theirs] {
+        let usage = server.usage();
+        println!(
+            "{:<10?} cpu {:7.1} s, resident {:6.0} MiB, peak {:6.0} MiB, disk {:6.1} MiB",
+            server.kind,
+            usage.cpu_seconds,
+            usage.resident_bytes as f64 / 1048576.0,
+            usage.peak_resident_bytes as f64 / 1048576.0,
+            server.disk_bytes() as f64 / 1048576.0
+        );
+    }
+    anyhow::ensure!(different == 0, "{different} answers differ");
+    Ok(())
+}
+
+/// Sends every scrape as one request to each server in turn; a fleet too big for one is cut in pieces.
+async fn load(arguments: &Arguments, ours: &Server, theirs: &Server, start_ms: i64, end_ms: i64) -> anyhow::Result<()> {
+    /// What a Prometheus sender puts in one request by default.
+    const SAMPLES_PER_REQUEST: usize = 2000;
+    let mut fleet = Fleet::new(arguments.instances);
+    println!("{} series, {} h every {} s", fleet.series_count(), arguments.hours, INTERVAL_MS / 1000);
+    let mut spent = [Duration::ZERO; 2];
+    let mut samples = 0usize;
+    let mut shown = Instant::now();
+    for timestamp_ms in (start_ms..=end_ms).step_by(INTERVAL_MS as usize) {
+        let scrape: Vec<_> = fleet.scrape().map(|(labels, value)| (labels.clone(), [(timestamp_ms, value)])).collect();
+        for part in scrape.chunks(SAMPLES_PER_REQUEST) {
+            let body = write_request(part.iter().map(|(labels, samples)| SeriesToSend::floats(labels, samples)))?;
+            for (server, spent) in [ours, theirs].into_iter().zip(&mut spent) {
+                let begun = Instant::now();
+                server.write(body.clone()).await?;
+                *spent += begun.elapsed();
+            }
+        }
+        samples += scrape.len();
+        if shown.elapsed() > Duration::from_secs(2) {
+            shown = Instant::now();
+            let done = (timestamp_ms - start_ms) as f64 / (end_ms - start_ms) as f64;
+            eprint!("\rloading {:3.0} %", done * 100.0);
+        }
+    }
+    eprintln!("\rloaded {samples} samples");
+    for (server, spent) in [ours, theirs].into_iter().zip(spent) {
+        let usage = server.usage();
+        println!(
+            "{:<10?} loaded in {:6.1} s, {:9.0} samples/s, {:9.0} samples per CPU second",
+            server.kind,
+            spent.as_secs_f64(),
+            samples as f64 / spent.as_secs_f64(),
+            samples as f64 / usage.cpu_seconds.max(0.01)
+        );
+    }
+    Ok(())
+}
+
+fn seconds(timestamp_ms: i64) -> String {
+    format!("{}", timestamp_ms as f64 / 1000.0)
+}
+
+async fn compare_answers(ours: &Server, theirs: &Server, start_ms: i64, end_ms: i64) -> anyhow::Result<usize> {
+    let (mut same, mut near, mut different) = (0, 0, 0);
+    let middle_ms = (start_ms + end_ms) / 2;
+    for query in QUERIES {
+        for at_ms in [end_ms, middle_ms + 7_123] {
+            let parameters = [("query", (*query).to_owned()), ("time", seconds(at_ms))];
+            let ordered = query.starts_with("sort") || query.starts_with("topk") || query.starts_with("bottomk");
+            let (one, other) = both(ours, theirs, "/api/v1/query", &parameters).await?;
+            count(compare(&one, &other, ordered), query, &mut same, &mut near, &mut different);
+        }
+        let parameters = [
+            ("query", (*query).to_owned()),
+            ("start", seconds(start_ms.max(end_ms - 6 * 3_600_000))),
+            ("end", seconds(end_ms)),
+            ("step", "73".to_owned()),
+        ];
+        let (one, other) = both(ours, theirs, "/api/v1/query_range", &parameters).await?;
+        count(compare(&one, &other, false), query, &mut same, &mut near, &mut different);
+    }
+    println!("answers: {same} the same, {near} within rounding, {different} different");
+    Ok(different)
+}
+
+async fn both(
+    ours: &Server,
+    theirs: &Server,
+    path: &str,
+    parameters: &[(&str, String)],
+) -> anyhow::Result<(serde_json::Value, serde_json::Value)> {
+    Ok((ours.get_json(path, parameters).await?, theirs.get_json(path, parameters).await?))
+}
+
+fn count(verdict: Verdict, query: &str, same: &mut usize, near: &mut usize, different: &mut usize) {
+    match verdict {
+        Verdict::Same => *same += 1,
+        Verdict::Near(_) => *near += 1,
+        Verdict::Different(reason) => {
+            *different += 1;
+            println!("DIFFERENT {query}: {}", reason.chars().take(300).collect::<String>());
+        }
+    }
+}
+
+async fn measure(arguments: &Arguments, ours: &Server, theirs: &Server, end_ms: i64) -> anyhow::Result<()> {
+    println!("\n{:<28} {:>12} {:>12} {:>8}", "median of each query", "Pilaster", "Prometheus", "ratio");
+    for (title, query, minutes) in PANELS {
+        let minutes = (*minutes).min(arguments.hours * 60);
+        let (path, parameters) = if minutes == 0 {
+            ("/api/v1/query", vec![("query", (*query).to_owned()), ("time", seconds(end_ms))])
+        } else {
+            let step = (minutes * 60 / 1000).max(15);
+            let start = seconds(end_ms - minutes * 60_000);
+            let (end, step) = (seconds(end_ms), step.to_string());
+            (
+                "/api/v1/query_range",
+                vec![("query", (*query).to_owned()), ("start", start), ("end", end), ("step", step)],
+            )
+        };
+        let mut medians = [0.0; 2];
+        for (server, median) in [ours, theirs].into_iter().zip(&mut medians) {
+            let mut times = Vec::new();
+            for _ in 0..arguments.runs.max(1) {
+                let begun = Instant::now();
+                server.get(path, &parameters).await?;
+                times.push(begun.elapsed().as_secs_f64() * 1000.0);
+            }
+            times.sort_by(f64::total_cmp);
+            *median = *times.get(times.len() / 2).context("no run")?;
+        }
+        println!("{title:<28} {:>9.2} ms {:>9.2} ms {:>7.1}x", medians[0], medians[1], medians[1] / medians[0]);
+    }
+    Ok(())
+}

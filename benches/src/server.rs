@@ -1,0 +1,169 @@
+//! Servers under measurement: started on loopback, loaded through remote write, asked over HTTP, ended by process id.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use pilaster_ingest::remote_write::{SeriesToSend, encode_v1};
+use serde_json::Value;
+
+/// Everything of PromQL that is off by default, so that it is measured and compared too.
+const FEATURES: &str = "promql-experimental-functions,promql-duration-expr,promql-extended-range-selectors,\
+    promql-binop-fill-modifiers";
+
+/// Which program it is; they differ in a few flags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Pilaster,
+    Prometheus,
+}
+
+/// A running server. Dropping it ends the process.
+pub struct Server {
+    child: Child,
+    pub kind: Kind,
+    pub url: String,
+    pub data_dir: PathBuf,
+    client: reqwest::Client,
+}
+
+/// What a process has used so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Usage {
+    pub resident_bytes: u64,
+    pub peak_resident_bytes: u64,
+    pub cpu_seconds: f64,
+}
+
+fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+impl Server {
+    /// Starts `program` on an empty directory below `dir` and waits until it is ready.
+    pub async fn start(kind: Kind, program: &Path, dir: &Path) -> anyhow::Result<Server> {
+        let port = free_port()?;
+        let home = dir.join(format!("{kind:?}").to_lowercase());
+        std::fs::create_dir_all(&home)?;
+        let config = home.join("prometheus.yml");
+        std::fs::write(&config, "global:\n  scrape_interval: 1m\n")?;
+        let data_dir = home.join("data");
+        let log = std::fs::File::create(home.join("log"))?;
+        let mut command = Command::new(program);
+        command
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", data_dir.display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .arg("--web.enable-remote-write-receiver")
+            .arg("--storage.tsdb.retention.time=10y")
+            .arg(format!("--enable-feature={FEATURES}"));
+        if kind == Kind::Pilaster {
+            command.arg("--sql.listen-address=127.0.0.1:0");
+        }
+        let child = command
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("could not start {program:?}"))?;
+        // The HTTP client wants to be told whose cryptography it uses, even for plain HTTP.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(600)).build()?;
+        let mut server = Server { child, kind, url: format!("http://127.0.0.1:{port}"), data_dir, client };
+        server.wait_ready().await?;
+        Ok(server)
+    }
+
+    async fn wait_ready(&mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{:?} ended by itself: {status}", self.kind);
+            }
+            if let Ok(answer) = self.client.get(format!("{}/-/ready", self.url)).send().await
+                && answer.status().is_success()
+            {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        bail!("{:?} is not ready after 60 s", self.kind)
+    }
+
+    /// Sends one remote-write request (version 1.0); returns when it was acknowledged.
+    pub async fn write(&self, body: Vec<u8>) -> anyhow::Result<()> {
+        let request = self
+            .client
+            .post(format!("{}/api/v1/write", self.url))
+            .header("Content-Type", "application/x-protobuf")
+            .header("Content-Encoding", "snappy")
+            .header("X-Prometheus-Remote-Write-Version", "0.1.0")
+            .body(body);
+        let answer = request.send().await?;
+        if !answer.status().is_success() {
+            bail!("{:?} refused a write: {} {}", self.kind, answer.status(), answer.text().await?);
+        }
+        Ok(())
+    }
+
+    /// The raw body of a GET with parameters, whatever its status.
+    pub async fn get(&self, path: &str, parameters: &[(&str, String)]) -> anyhow::Result<Vec<u8>> {
+        let answer = self.client.get(format!("{}{path}", self.url)).query(parameters).send().await?;
+        Ok(answer.bytes().await?.to_vec())
+    }
+
+    /// The same, parsed.
+    pub async fn get_json(&self, path: &str, parameters: &[(&str, String)]) -> anyhow::Result<Value> {
+        let body = self.get(path, parameters).await?;
+        serde_json::from_slice(&body)
+            .with_context(|| format!("{:?} answered {path} with {}", self.kind, String::from_utf8_lossy(&body)))
+    }
+
+    /// Memory and processor time of the process; zeros where `/proc` does not tell.
+    pub fn usage(&self) -> Usage {
+        let read =
+            |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap_or_default();
+        let status = read("status");
+        let kib = |key: &str| {
+            let line = status.lines().find(|line| line.starts_with(key));
+            line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).unwrap_or(0)
+        };
+        let stat = read("stat");
+        // Fields behind the program's name: user and system time are the 12th and 13th, in hundredths of a second.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+        let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
+        Usage {
+            resident_bytes: kib("VmRSS:") * 1024,
+            peak_resident_bytes: kib("VmHWM:") * 1024,
+            cpu_seconds: (ticks(11) + ticks(12)) / 100.0,
+        }
+    }
+
+    /// Bytes of all files below the data directory.
+    pub fn disk_bytes(&self) -> u64 {
+        fn sum(dir: &Path) -> u64 {
+            let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+            entries
+                .map(|entry| match entry.metadata() {
+                    Ok(metadata) if metadata.is_dir() => sum(&entry.path()),
+                    Ok(metadata) => metadata.len(),
+                    Err(_) => 0,
+                })
+                .sum()
+        }
+        sum(&self.data_dir)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The compressed body of a remote-write request.
+pub fn write_request<'a>(series: impl IntoIterator<Item = SeriesToSend<'a>>) -> anyhow::Result<Vec<u8>> {
+    Ok(snap::raw::Encoder::new().compress_vec(&encode_v1(series))?)
+}
