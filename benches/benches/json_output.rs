@@ -43,6 +43,9 @@ fn with_serde(output: &Output) -> Vec<u8> {
     json!({ "status": "success", "data": { "resultType": "matrix", "result": result } }).to_string().into_bytes()
 }
 
+/// The value of a series at a step.
+type Value = fn(usize, usize) -> f64;
+
 fn counter(series: usize, step: usize) -> f64 {
     (series * 1000 + step * 17) as f64
 }
@@ -53,7 +56,7 @@ fn rate(series: usize, step: usize) -> f64 {
 
 fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("json_output");
-    let kinds: [(&str, fn(usize, usize) -> f64); 2] = [("counters", counter), ("rates", rate)];
+    let kinds: [(&str, Value); 2] = [("counters", counter), ("rates", rate)];
     for (name, value) in kinds {
         let output = matrix(100, 1000, value);
         group.throughput(Throughput::Elements(100 * 1000));

@@ -259,7 +259,11 @@ fn vector(random: &mut Random, depth: usize) -> Query {
             let inner = range(random, depth - 1);
             match random.below(12) {
                 0 => Query::node(Kind::Vector, "quantile_over_time({}, {})", vec![scalar(random, 1), inner]),
-                1 => Query::node(Kind::Vector, "predict_linear({}, {})", vec![inner, scalar(random, 1)]),
+                // Over a subquery with `@`, Prometheus 3.14 finds nothing.
+                1 => {
+                    let inner = range(random, 1);
+                    Query::node(Kind::Vector, "predict_linear({}, {})", vec![inner, scalar(random, 1)])
+                }
                 _ => Query::node(Kind::Vector, &format!("{}({{}})", random.pick(&RANGE_FUNCTIONS)), vec![inner]),
             }
         }

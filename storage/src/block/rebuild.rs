@@ -169,20 +169,28 @@ impl Rows {
             known.insert(shared.clone());
             self.timestamps.push(shared);
             let mut count = |part: Part| present[part as usize].present(rows.clone());
-            self.counts.push(Counts {
+            let counts = Counts {
                 rows: u32::try_from(rows.len()).ok()?,
                 integers: count(Part::Integers),
                 doubles: count(Part::Doubles),
                 starts: count(Part::Starts),
                 histograms: count(Part::Histograms),
-            });
-            self.divisors.push(match divisor_runs.at(rows.start) {
+            };
+            let divisor = match divisor_runs.at(rows.start) {
                 None => None,
                 Some(entry) => {
                     let bytes = divisor_entries.get(entry as usize)?.first_chunk::<8>()?;
                     Some(Divisor::from_value(f64::from_le_bytes(*bytes))?)
                 }
-            });
+            };
+            // A row is an integer, a double, a histogram or none of them, never two.
+            let kinds = u64::from(counts.integers) + u64::from(counts.doubles) + u64::from(counts.histograms);
+            let possible = counts.rows > 0 && kinds <= u64::from(counts.rows) && counts.starts <= counts.rows;
+            if !possible || (divisor.is_none() && counts.integers > 0) {
+                return None;
+            }
+            self.counts.push(counts);
+            self.divisors.push(divisor);
         }
 
         let mut group = Group {
