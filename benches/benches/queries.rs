@@ -10,6 +10,10 @@ use pilaster_promql::engine::{Engine, EngineOptions};
 use pilaster_storage::env::Env;
 use pilaster_storage::{Sample, Store, StoreOptions, WalSync};
 
+/// The server's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const START_MS: i64 = 1_760_000_000_000;
 
 /// A store that holds `hours` of a fleet, in blocks where `flushed`.
