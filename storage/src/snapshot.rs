@@ -64,10 +64,45 @@ pub struct SelectPlan {
     pub series: usize,
 }
 
+/// Whether parts are plain floats, each later than the one before: then they are joined without a merge.
+fn follow_each_other(parts: &[SeriesSamples]) -> bool {
+    let plain = parts.iter().all(|part| part.histograms.is_none() && part.starts_ms.is_none());
+    plain && parts.windows(2).all(|pair| pair[0].timestamps.last() < pair[1].timestamps.first())
+}
+
+/// Some parts and all their timestamps. Holding the parts keeps their addresses taken.
+struct Joined {
+    _parts: Vec<Arc<[i64]>>,
+    timestamps: Arc<[i64]>,
+}
+
+/// Timestamps of consecutive blocks, joined once for all series that share them in every block.
+#[derive(Default)]
+struct JoinedTimelines {
+    /// By the addresses and lengths of the parts.
+    known: HashMap<Vec<(*const i64, usize)>, Joined>,
+}
+
+impl JoinedTimelines {
+    fn join(&mut self, parts: Vec<SeriesSamples>, timelines: &mut Timelines) -> SeriesSamples {
+        let key = parts.iter().map(|part| (part.timestamps.as_ptr(), part.timestamps.len())).collect();
+        let Joined { timestamps, .. } = self.known.entry(key).or_insert_with(|| {
+            let parts: Vec<Arc<[i64]>> = parts.iter().map(|part| part.timestamps.clone()).collect();
+            let all: Vec<i64> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+            Joined { _parts: parts, timestamps: timelines.share_arc(Arc::from(all)) }
+        });
+        let mut values = Vec::with_capacity(timestamps.len());
+        for part in &parts {
+            values.extend_from_slice(&part.values);
+        }
+        SeriesSamples { timestamps: timestamps.clone(), values, histograms: None, starts_ms: None }
+    }
+}
+
 impl SeriesSamples {
     /// The samples outside `ranges`.
     pub(crate) fn without(self, ranges: &[TimeRange]) -> SeriesSamples {
-        if !self.timestamps.iter().any(|&ms| ranges.iter().any(|range| range.contains(ms))) {
+        if ranges.is_empty() || !self.timestamps.iter().any(|&ms| ranges.iter().any(|range| range.contains(ms))) {
             return self;
         }
         let mut columns = columns_of(vec![self]);
@@ -165,6 +200,7 @@ impl Snapshot {
         }
         let mut timelines = Timelines::default();
         let mut columns = Columns::default();
+        let mut joined = JoinedTimelines::default();
         let in_head = about(&inner.view.tombstones, Source::Head);
         let mut out = Vec::with_capacity(series.len());
         for (series, mut parts) in series.iter().zip(parts) {
@@ -181,6 +217,7 @@ impl Snapshot {
                     part.timestamps = timelines.share_arc(part.timestamps);
                     part
                 }
+                (_, false) if follow_each_other(&parts) => joined.join(parts, &mut timelines),
                 (_, from_head) => {
                     let mut merged = columns_of(parts);
                     if from_head {
