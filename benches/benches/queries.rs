@@ -62,25 +62,37 @@ fn over_blocks(criterion: &mut Criterion) {
     const HOURS: i64 = 6;
     let loaded = load(INSTANCES, HOURS, true);
     let (runtime, engine) = (runtime(), engine());
-    let step_ms = 30_000;
     let scrapes = HOURS as u64 * 3_600_000 / INTERVAL_MS as u64;
     let mut group = criterion.benchmark_group("over blocks");
     group.sample_size(10);
     let queries = [
-        ("sum by (job) (rate(requests[5m])), per input sample", "sum by (job) (rate(http_requests_total[5m]))", 9),
-        ("sum by (job) (gauge), per input sample", "sum by (job) (node_load1)", 1),
+        (
+            "sum by (job) (rate(requests[5m])) every 30 s, per input sample",
+            "sum by (job) (rate(http_requests_total[5m]))",
+            9,
+            30_000,
+        ),
+        (
+            "sum by (job) (rate(requests[5m])) every 60 s, per input sample",
+            "sum by (job) (rate(http_requests_total[5m]))",
+            9,
+            60_000,
+        ),
+        ("sum by (job) (gauge), per input sample", "sum by (job) (node_load1)", 1, 30_000),
         (
             "disk use, one to one, per input sample",
             "1 - node_filesystem_avail_bytes / on (instance, device) node_filesystem_size_bytes",
             4,
+            30_000,
         ),
         (
             "p99 of 7 buckets, per input sample",
             "histogram_quantile(0.99, sum by (le, job) (rate(http_request_duration_seconds_bucket[5m])))",
             7,
+            30_000,
         ),
     ];
-    for (name, query, series_per_instance) in queries {
+    for (name, query, series_per_instance, step_ms) in queries {
         group.throughput(Throughput::Elements(scrapes * INSTANCES as u64 * series_per_instance));
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
