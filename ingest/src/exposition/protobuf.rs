@@ -5,11 +5,10 @@
 use std::sync::Arc;
 
 use pilaster_model::Histogram;
-use pilaster_model::histogram::{
-    ClassicBuckets, ClassicBucketsError, CounterResetHint, IntegerHistogram, Invalid, Span,
-};
+use pilaster_model::histogram::{ClassicBuckets, ClassicBucketsError, CounterResetHint, IntegerHistogram, Invalid};
 
 use super::{MetricKind, go_quote};
+use crate::remote_write::histogram::{decode_span, zigzag};
 use crate::remote_write::protobuf::{DecodeError, Message};
 
 /// A body that is not in the format, or says something impossible.
@@ -247,23 +246,6 @@ fn summary(bytes: &[u8]) -> Result<(MetricValue, Option<i64>), DecodeError> {
     Ok((MetricValue::Summary { count, sum, quantiles }, start_ms))
 }
 
-fn zigzag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
-}
-
-fn span(bytes: &[u8]) -> Result<Span, DecodeError> {
-    let mut span = Span::default();
-    let mut message = Message::new(bytes);
-    while let Some(field) = message.next_field()? {
-        match field.number {
-            1 => span.offset = zigzag(field.varint()?) as i32,
-            2 => span.length = field.varint()? as u32,
-            _ => {}
-        }
-    }
-    Ok(span)
-}
-
 fn classic_bucket(bytes: &[u8]) -> Result<(f64, f64), DecodeError> {
     let (mut bound, mut count, mut float_count) = (0.0, 0, 0.0);
     let mut message = Message::new(bytes);
@@ -295,10 +277,10 @@ fn histogram(bytes: &[u8], gauge: bool) -> Result<(ProtobufHistogram, Option<i64
             6 => integer.zero_threshold = field.double()?,
             7 => integer.zero_count = field.varint()?,
             8 => float.zero_count = field.double()?,
-            9 => integer.negative_spans.push(span(field.bytes()?)?),
+            9 => integer.negative_spans.push(decode_span(field.bytes()?)?),
             10 => field.varints(&mut negative)?,
             11 => field.doubles(&mut float.negative)?,
-            12 => integer.positive_spans.push(span(field.bytes()?)?),
+            12 => integer.positive_spans.push(decode_span(field.bytes()?)?),
             13 => field.varints(&mut positive)?,
             14 => field.doubles(&mut float.positive)?,
             15 => start_ms = timestamp(field.bytes()?)?,

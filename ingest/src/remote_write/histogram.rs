@@ -48,11 +48,13 @@ impl Buckets {
     }
 }
 
-fn zigzag(value: u64) -> i64 {
+/// A `sint32` or `sint64` out of its varint.
+pub(crate) fn zigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
-fn decode_span(bytes: &[u8]) -> Result<Span, DecodeError> {
+/// Decodes one `BucketSpan`, the same message here and in the exposition format.
+pub(crate) fn decode_span(bytes: &[u8]) -> Result<Span, DecodeError> {
     let mut span = Span::default();
     let mut message = Message::new(bytes);
     while let Some(field) = message.next_field()? {

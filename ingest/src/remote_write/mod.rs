@@ -4,7 +4,7 @@
 //! Source: Prometheus remote-write specifications 1.0 and 2.0.
 
 mod encode;
-mod histogram;
+pub(crate) mod histogram;
 pub(crate) mod protobuf;
 mod receiver;
 mod request;
