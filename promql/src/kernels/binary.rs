@@ -1,5 +1,7 @@
 //! Binary operators over the cells of two rows, or of a row and a scalar.
 
+use pilaster_model::go_math;
+
 use crate::ast::BinaryOp;
 
 /// One side of an operator.
@@ -19,8 +21,8 @@ pub fn arithmetic(op: BinaryOp, left: Operand, right: Operand, out: &mut [f64]) 
         BinaryOp::Mul => zip(left, right, out, |l, r| l * r),
         BinaryOp::Div => zip(left, right, out, |l, r| l / r),
         BinaryOp::Mod => zip(left, right, out, |l, r| l % r),
-        BinaryOp::Pow => zip(left, right, out, f64::powf),
-        BinaryOp::Atan2 => zip(left, right, out, f64::atan2),
+        BinaryOp::Pow => zip(left, right, out, go_math::pow),
+        BinaryOp::Atan2 => zip(left, right, out, go_math::atan2),
         other => unreachable!("{other:?} is not arithmetic"),
     }
 }

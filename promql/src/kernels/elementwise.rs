@@ -1,5 +1,7 @@
 //! Functions of one value: mathematics, rounding, clamping, calendar.
 
+use pilaster_model::go_math;
+
 use super::date;
 use super::range::Param;
 
@@ -97,24 +99,24 @@ pub fn unary_in_place(function: UnaryFunction, values: &mut [f64]) {
         Abs => map(values, f64::abs),
         Ceil => map(values, |v| -floor(-v)),
         Floor => map(values, floor),
-        Exp => map(values, f64::exp),
-        Ln => map(values, f64::ln),
-        Log2 => map(values, f64::log2),
-        Log10 => map(values, f64::log10),
+        Exp => map(values, go_math::exp),
+        Ln => map(values, go_math::ln),
+        Log2 => map(values, go_math::log2),
+        Log10 => map(values, go_math::log10),
         Sqrt => map(values, f64::sqrt),
         Sgn => map(values, sign),
-        Sin => map(values, f64::sin),
-        Cos => map(values, f64::cos),
-        Tan => map(values, f64::tan),
-        Asin => map(values, f64::asin),
-        Acos => map(values, f64::acos),
-        Atan => map(values, f64::atan),
-        Sinh => map(values, f64::sinh),
-        Cosh => map(values, f64::cosh),
-        Tanh => map(values, f64::tanh),
-        Asinh => map(values, f64::asinh),
-        Acosh => map(values, f64::acosh),
-        Atanh => map(values, f64::atanh),
+        Sin => map(values, go_math::sin),
+        Cos => map(values, go_math::cos),
+        Tan => map(values, go_math::tan),
+        Asin => map(values, go_math::asin),
+        Acos => map(values, go_math::acos),
+        Atan => map(values, go_math::atan),
+        Sinh => map(values, go_math::sinh),
+        Cosh => map(values, go_math::cosh),
+        Tanh => map(values, go_math::tanh),
+        Asinh => map(values, go_math::asinh),
+        Acosh => map(values, go_math::acosh),
+        Atanh => map(values, go_math::atanh),
         Deg => map(values, |v| v * 180.0 / std::f64::consts::PI),
         Rad => map(values, |v| v * std::f64::consts::PI / 180.0),
         Neg => map(values, |v| -v),

@@ -3,6 +3,7 @@
 //! Everything here is plain data. This crate knows no file, no clock, no query and no Arrow; it exists so
 //! that `storage` and `promql` mean the same thing by a series without depending on each other.
 
+pub mod go_math;
 mod go_regex;
 pub mod histogram;
 mod labels;

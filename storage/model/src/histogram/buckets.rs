@@ -5,6 +5,7 @@ use std::fmt;
 use super::number::format_g;
 use super::sparse::{Cell, Side};
 use super::{Histogram, bounds};
+use crate::go_math;
 
 /// One bucket: a range of values and how many observations fell into it.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -24,7 +25,7 @@ impl Bucket {
         if linear {
             return (value - self.lower) / (self.upper - self.lower);
         }
-        let (lower, upper, value_log) = (self.lower.abs().log2(), self.upper.abs().log2(), value.abs().log2());
+        let [lower, upper, value_log] = [self.lower, self.upper, value].map(|bound| go_math::log2(bound.abs()));
         if value > 0.0 { (value_log - lower) / (upper - lower) } else { 1.0 - (value_log - upper) / (lower - upper) }
     }
 }

@@ -1,6 +1,7 @@
 //! Quantiles of native histograms.
 
 use super::{Bucket, Histogram};
+use crate::go_math;
 
 /// Why a quantile is less certain than it looks, for annotations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,11 +96,11 @@ impl Histogram {
         if self.has_custom_buckets() || (bucket.lower <= 0.0 && bucket.upper >= 0.0) {
             return bucket.lower + (bucket.upper - bucket.lower) * fraction;
         }
-        let (lower, upper) = (bucket.lower.abs().log2(), bucket.upper.abs().log2());
+        let (lower, upper) = (go_math::log2(bucket.lower.abs()), go_math::log2(bucket.upper.abs()));
         if bucket.lower > 0.0 {
-            (lower + (upper - lower) * fraction).exp2()
+            go_math::exp2(lower + (upper - lower) * fraction)
         } else {
-            -(upper + (lower - upper) * (1.0 - fraction)).exp2()
+            -go_math::exp2(upper + (lower - upper) * (1.0 - fraction))
         }
     }
 }
