@@ -86,7 +86,7 @@ fn check_calls(calls: Vec<Call>, out_of_order_ms: i64, block_samples: u64) {
         ..StoreOptions::new("/data")
     };
     let mut store = Store::open(options.clone(), sim.env()).unwrap();
-    let mut twin = Twin::default();
+    let mut twin = Twin { newest_ms: i64::MIN, ..Twin::default() };
     let mut kept: Vec<(Samples, Snapshot)> = Vec::new();
     let mut now_ms = 500;
     for call in calls {

@@ -485,3 +485,19 @@ fn histograms_are_kept_beside_floats() {
     assert_eq!(store.stats().head_samples, 0);
     check(&store);
 }
+
+/// What blocks hold is not logged again: a deletion there would not reach it.
+#[test]
+fn a_sample_that_was_sent_again_after_a_flush_stays_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(&dir);
+    let store = open(&options);
+    let series = store.series(&labels("m", 1));
+    store.append(&[sample(series, 500, 1.0)]).unwrap();
+    store.flush().unwrap();
+    assert_eq!(store.append(&[sample(series, 500, 1.0)]).unwrap(), AppendOutcome { appended: 1, rejected: vec![] });
+    store.delete(&[Matcher::equal("__name__", "m")], TimeRange::new(500, 500)).unwrap();
+    assert_eq!(all(&store.snapshot()), []);
+    drop(store);
+    assert_eq!(all(&open(&options).snapshot()), []);
+}

@@ -1,8 +1,8 @@
 //! Recent memory: every active series with the samples that no block holds yet.
 //!
 //! ```text
-//! labels --index--> slot --shard--> series: sealed chunks | raw tail      ascending in time
-//!                                           late samples                  what came out of order
+//! labels --index--> slot --shard--> series: chunks | open run      ascending in time
+//!                                           late samples           what came out of order
 //! ```
 //!
 //! * A series lives in one slot; `slot % shards` names its shard. A [`SeriesRef`] is slot and generation, so a slot can
@@ -15,7 +15,10 @@ mod chunk;
 mod columns;
 mod epochs;
 mod index;
+mod numbers;
+mod open;
 mod postings;
+mod samples;
 mod series;
 mod timelines;
 
@@ -31,7 +34,8 @@ pub use index::{HeadCardinality, SameHash};
 pub use timelines::Timelines;
 
 use index::Index;
-use series::{HeadSeries, Scratch};
+use samples::Scratch;
+use series::HeadSeries;
 
 use crate::wal::WalSample;
 
@@ -83,6 +87,7 @@ pub struct Limits {
     pub closed_before_ms: i64,
     /// Late samples before it are too old; `None` takes no late samples at all.
     pub late_from_ms: Option<i64>,
+    pub flushed: Flushed,
 }
 
 /// What blocks hold: every sample before `before_ms` that was appended in `epoch` or earlier.
@@ -98,6 +103,8 @@ enum Taken {
     New,
     /// It was there already, bit for bit.
     Known,
+    /// Blocks hold it, bit for bit.
+    InBlocks,
 }
 
 #[derive(Debug, Default)]
@@ -298,7 +305,7 @@ impl Head {
             for local in 0..shard.used as usize {
                 let Some(entry) = shard.slot_mut(local) else { break };
                 let Some(series) = entry.series.as_mut().filter(|series| series.is_empty()) else { continue };
-                let since_ms = *series.idle_since_ms.get_or_insert(now_ms);
+                let since_ms = series.idle_since(now_ms);
                 if now_ms.saturating_sub(since_ms) < grace_ms {
                     continue;
                 }
@@ -322,9 +329,11 @@ impl Head {
 
     /// Rough bytes of memory in series and samples.
     pub fn memory_bytes(&self) -> u64 {
-        let series: usize =
-            self.shards.iter().map(|shard| shard.read().series().map(HeadSeries::memory_bytes).sum::<usize>()).sum();
-        (series + self.index.read().memory_bytes()) as u64
+        let of_shard = |shard: &RwLock<Shard>| {
+            let shard = shard.read();
+            shard.pages.len() * PAGE * size_of::<Slot>() + shard.series().map(HeadSeries::heap_bytes).sum::<usize>()
+        };
+        (self.shards.iter().map(of_shard).sum::<usize>() + self.index.read().memory_bytes()) as u64
     }
 }
 
@@ -375,14 +384,15 @@ impl Locked<'_> {
     /// Takes `sample`, or says why not. `epoch` comes from the [`epochs::Epoch`] guard that the caller holds. With
     /// `histogram` the sample's value is not looked at.
     ///
-    /// A sample that was there already counts as taken: whoever sent it again may rely on it from now on.
+    /// A sample that was there already counts as taken: whoever sent it again may rely on it from now on. Returns whether
+    /// it must be logged for that. What is in blocks must not: deleted there, it would come back from the log.
     pub fn append(
         &mut self,
         sample: &WalSample,
         histogram: Option<&Arc<Histogram>>,
         limits: Limits,
         epoch: u64,
-    ) -> Result<(), RejectReason> {
+    ) -> Result<bool, RejectReason> {
         let reference = SeriesRef(sample.series);
         let count = self.guards.len();
         let shard = self.guards.get_mut(reference.slot() as usize & (count - 1)).and_then(Option::as_mut);
@@ -397,8 +407,9 @@ impl Locked<'_> {
                 self.max_ms = self.max_ms.max(sample.timestamp_ms);
             }
             Taken::Known => {}
+            Taken::InBlocks => return Ok(false),
         }
-        Ok(())
+        Ok(true)
     }
 }
 

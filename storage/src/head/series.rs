@@ -4,30 +4,11 @@ use std::sync::Arc;
 
 use pilaster_model::{Histogram, TimeRange};
 
-use super::chunk::Chunk;
 use super::columns::Columns;
 use super::epochs::Epochs;
+use super::samples::{Samples, Scratch};
 use super::{Flushed, Limits, RejectReason, Taken};
 use crate::wal::WalSample;
-
-/// Raw samples that become a chunk.
-const TAIL: usize = 16;
-/// So many neighbouring chunks of one tail each become one.
-const MERGE: usize = 8;
-
-/// Room to work in, for many series one after another.
-#[derive(Debug, Default)]
-pub struct Scratch {
-    columns: Columns,
-    bytes: Vec<u8>,
-}
-
-/// A sample of the tail, and what little else it has.
-#[derive(Debug, Clone, Copy)]
-struct Raw {
-    timestamp_ms: i64,
-    value: f64,
-}
 
 /// A sample that came out of order.
 #[derive(Debug, Clone)]
@@ -39,33 +20,49 @@ struct Late {
     histogram: Option<Arc<Histogram>>,
 }
 
-/// Histograms by timestamp, ascending.
-type Histograms = Vec<(i64, Arc<Histogram>)>;
-
-/// See the module. Sealed chunks, then the tail: strictly ascending in time.
+/// What few series have.
 #[derive(Debug, Default)]
-#[allow(clippy::box_collection, reason = "what few series have takes one word in the others")]
-pub struct HeadSeries {
-    chunks: Vec<Chunk>,
-    tail: Vec<Raw>,
-    /// As long as the tail, where any start timestamp of it is known.
-    tail_starts: Option<Box<Vec<i64>>>,
-    /// In-order samples that are histograms, ascending. Their places in chunks and tail hold 0.
-    histograms: Option<Box<Histograms>>,
+struct Rare {
+    /// Timestamp from which on samples in order have a start timestamp, and that one; ascending.
+    starts: Vec<(i64, i64)>,
+    /// In-order samples that are histograms, ascending. Their places among the samples hold 0.
+    histograms: Vec<(i64, Arc<Histogram>)>,
     /// Ascending, at timestamps that nothing in order has.
-    late: Option<Box<Vec<Late>>>,
+    late: Vec<Late>,
+    /// The newest sample in order, where it is one.
+    last_histogram: Option<Arc<Histogram>>,
+    /// When the series was first found without samples; appends clear it.
+    idle_since_ms: Option<i64>,
+}
+
+impl Rare {
+    fn is_empty(&self) -> bool {
+        self.starts.is_empty()
+            && self.histograms.is_empty()
+            && self.late.is_empty()
+            && self.last_histogram.is_none()
+            && self.idle_since_ms.is_none()
+    }
+}
+
+/// What series have now and then.
+#[derive(Debug, Default)]
+struct Extra {
     /// `(epoch, newest timestamp in order at its end)`, ascending; only what a living snapshot may ask for.
-    notes: Option<Box<Vec<(u64, i64)>>>,
+    notes: Vec<(u64, i64)>,
+    rare: Option<Box<Rare>>,
+}
+
+/// See the module. What every series has takes 64 bytes.
+#[derive(Debug, Default)]
+pub struct HeadSeries {
+    samples: Samples,
+    extra: Option<Box<Extra>>,
     /// Newest sample in order; it is known even when its chunk is gone.
     last_ms: i64,
     last_bits: u64,
-    last_histogram: Option<Arc<Histogram>>,
     /// The epoch of the newest sample in order.
     last_epoch: u64,
-    /// Whether there ever was a sample in order.
-    has_last: bool,
-    /// When it was first found without samples; appends clear it.
-    pub idle_since_ms: Option<i64>,
 }
 
 /// Whether the sample that is there already, `(bits, histogram)`, is the one that comes.
@@ -95,50 +92,88 @@ impl HeadSeries {
     ) -> Result<Taken, RejectReason> {
         let timestamp_ms = sample.timestamp_ms;
         let value = if histogram.is_some() { 0.0 } else { sample.value };
-        if self.has_last && timestamp_ms == self.last_ms {
-            return same(self.last_bits, self.last_histogram.as_ref(), value, histogram);
+        let has_last = self.samples.ever;
+        if has_last && timestamp_ms == self.last_ms {
+            let last_histogram = self.rare().and_then(|rare| rare.last_histogram.as_ref());
+            let taken = same(self.last_bits, last_histogram, value, histogram)?;
+            let is_flushed = timestamp_ms < limits.flushed.before_ms && self.last_epoch <= limits.flushed.epoch;
+            return Ok(if is_flushed { Taken::InBlocks } else { taken });
         }
-        if timestamp_ms < limits.closed_before_ms || (self.has_last && timestamp_ms < self.last_ms) {
+        if timestamp_ms < limits.closed_before_ms || (has_last && timestamp_ms < self.last_ms) {
             return self.append_late(sample, histogram, limits, epoch);
         }
+        if self.samples.is_full() {
+            return Err(RejectReason::TooOld);
+        }
         self.note(epoch, epochs);
-        self.idle_since_ms = None;
-        self.has_last = true;
+        if sample.start_ms != 0 || histogram.is_some() || self.rare().is_some() {
+            self.append_rare(sample, histogram);
+        }
+        self.samples.push(timestamp_ms, value.to_bits(), self.last_ms, self.last_bits, scratch);
         self.last_ms = timestamp_ms;
         self.last_bits = value.to_bits();
         self.last_epoch = epoch;
-        if histogram.is_some() || self.last_histogram.is_some() {
-            self.last_histogram = histogram.cloned();
-        }
-        if let Some(histogram) = histogram {
-            self.histograms.get_or_insert_default().push((timestamp_ms, histogram.clone()));
-        }
-        if self.tail.len() == TAIL {
-            self.seal(scratch);
-        }
-        if sample.start_ms != 0 || self.tail_starts.is_some() {
-            let starts = self.tail_starts.get_or_insert_default();
-            starts.resize(self.tail.len(), 0);
-            starts.push(sample.start_ms);
-        }
-        self.tail.push(Raw { timestamp_ms, value });
         Ok(Taken::New)
+    }
+
+    fn rare(&self) -> Option<&Rare> {
+        self.extra.as_ref()?.rare.as_deref()
+    }
+
+    fn rare_mut(&mut self) -> &mut Rare {
+        self.extra.get_or_insert_default().rare.get_or_insert_default()
+    }
+
+    /// Keeps of a sample in order what most samples do not have.
+    fn append_rare(&mut self, sample: &WalSample, histogram: Option<&Arc<Histogram>>) {
+        let was_empty = self.samples.is_empty();
+        let rare = self.rare_mut();
+        rare.idle_since_ms = None;
+        let last_start_ms = rare.starts.last().map_or(0, |(_, start_ms)| *start_ms);
+        if was_empty {
+            rare.starts.clear();
+        }
+        if sample.start_ms != last_start_ms || (was_empty && sample.start_ms != 0) {
+            rare.starts.push((sample.timestamp_ms, sample.start_ms));
+        }
+        rare.last_histogram = histogram.cloned();
+        if let Some(histogram) = histogram {
+            rare.histograms.push((sample.timestamp_ms, histogram.clone()));
+        }
+        self.tidy();
+    }
+
+    /// Frees what is empty.
+    fn tidy(&mut self) {
+        if let Some(extra) = &mut self.extra {
+            if extra.rare.as_ref().is_some_and(|rare| rare.is_empty()) {
+                extra.rare = None;
+            }
+            if extra.rare.is_none() && extra.notes.is_empty() {
+                self.extra = None;
+            }
+        }
     }
 
     /// Keeps what older epochs saw, for snapshots that still see one of them.
     fn note(&mut self, epoch: u64, epochs: &Epochs) {
-        if self.last_epoch == epoch || !self.has_last {
+        if self.last_epoch == epoch || !self.samples.ever {
             return;
         }
+        let has_notes = self.extra.as_ref().is_some_and(|extra| !extra.notes.is_empty());
         if epochs.is_seen(self.last_epoch) {
-            let notes = self.notes.get_or_insert_default();
+            let notes = &mut self.extra.get_or_insert_default().notes;
+            if notes.is_empty() {
+                notes.reserve_exact(1);
+            }
             notes.push((self.last_epoch, self.last_ms));
             let oldest = epochs.oldest_seen();
             // The newest note at or before the oldest snapshot answers for it; older ones are never asked.
             let needed = notes.partition_point(|(noted, _)| *noted <= oldest).saturating_sub(1);
             notes.drain(..needed);
-        } else if self.notes.is_some() && epochs.oldest_seen() >= self.last_epoch {
-            self.notes = None;
+        } else if has_notes && epochs.oldest_seen() >= self.last_epoch {
+            self.extra.get_or_insert_default().notes = Vec::new();
+            self.tidy();
         }
     }
 
@@ -162,85 +197,65 @@ impl HeadSeries {
         if let Some(old) = there.values.first() {
             return same(old.to_bits(), there.histogram(0), value, histogram);
         }
-        let late = self.late.get_or_insert_default();
+        let rare = self.rare_mut();
+        let late = &mut rare.late;
         match late.binary_search_by_key(&timestamp_ms, |late| late.timestamp_ms) {
             Ok(at) => same(late[at].value.to_bits(), late[at].histogram.as_ref(), value, histogram),
             Err(at) => {
                 let start_ms = sample.start_ms;
                 late.insert(at, Late { timestamp_ms, value, start_ms, epoch, histogram: histogram.cloned() });
-                self.idle_since_ms = None;
+                rare.idle_since_ms = None;
                 Ok(Taken::New)
             }
         }
     }
 
-    /// Makes a chunk of the tail, and one of many small chunks.
-    fn seal(&mut self, scratch: &mut Scratch) {
-        let Scratch { columns, bytes } = scratch;
-        columns.clear();
-        columns.timestamps.extend(self.tail.iter().map(|raw| raw.timestamp_ms));
-        columns.values.extend(self.tail.iter().map(|raw| raw.value));
-        if let Some(starts) = self.tail_starts.take() {
-            columns.starts_ms = *starts;
-        }
-        self.chunks.extend(Chunk::seal(columns, bytes));
-        self.tail.clear();
-        let small = self.chunks.iter().rev().take_while(|chunk| chunk.count as usize <= TAIL).count();
-        if small >= MERGE {
-            let first = self.chunks.len() - small;
-            columns.clear();
-            self.chunks[first..].iter().for_each(|chunk| chunk.read(columns));
-            let merged = Chunk::seal(columns, bytes);
-            self.chunks.truncate(first);
-            self.chunks.extend(merged);
-        }
-    }
-
     /// Appends to `out` the samples in order in `[min_ms, max_ms]`.
     fn read_in_order(&self, min_ms: i64, max_ms: i64, out: &mut Columns) {
-        if min_ms > max_ms {
-            return;
-        }
         let base = out.len();
-        let first = self.chunks.partition_point(|chunk| chunk.max_ms < min_ms);
-        for chunk in self.chunks[first..].iter().take_while(|chunk| chunk.min_ms <= max_ms) {
-            chunk.read_range(min_ms, max_ms, out);
-        }
-        if self.tail.first().is_some_and(|raw| raw.timestamp_ms <= max_ms) {
-            let from = self.tail.partition_point(|raw| raw.timestamp_ms < min_ms);
-            let to = self.tail.partition_point(|raw| raw.timestamp_ms <= max_ms);
-            for (index, raw) in self.tail.iter().enumerate().take(to).skip(from) {
-                let start_ms = self.tail_starts.as_ref().and_then(|starts| starts.get(index)).copied().unwrap_or(0);
-                out.push(raw.timestamp_ms, raw.value, start_ms, None);
+        self.samples.read(min_ms, max_ms, out);
+        let Some(rare) = self.rare() else {
+            if !out.starts_ms.is_empty() {
+                out.starts_ms.resize(out.timestamps.len(), 0);
+            }
+            return;
+        };
+        if !rare.starts.is_empty() || !out.starts_ms.is_empty() {
+            out.starts_ms.resize(base, 0);
+            let mut at = 0;
+            for &timestamp_ms in &out.timestamps[base..] {
+                while rare.starts.get(at).is_some_and(|(from_ms, _)| *from_ms <= timestamp_ms) {
+                    at += 1;
+                }
+                out.starts_ms.push(at.checked_sub(1).map_or(0, |at| rare.starts[at].1));
             }
         }
-        if let Some(histograms) = &self.histograms {
-            let from = histograms.partition_point(|(timestamp_ms, _)| *timestamp_ms < min_ms);
-            let mut at = base;
-            for (timestamp_ms, histogram) in histograms[from..].iter().take_while(|(ms, _)| *ms <= max_ms) {
-                at += out.timestamps[at..].partition_point(|ms| ms < timestamp_ms);
-                if out.timestamps.get(at) == Some(timestamp_ms) {
-                    out.histograms.push((at, histogram.clone()));
-                }
+        let histograms = &rare.histograms;
+        let from = histograms.partition_point(|(timestamp_ms, _)| *timestamp_ms < min_ms);
+        let mut at = base;
+        for (timestamp_ms, histogram) in histograms[from..].iter().take_while(|(ms, _)| *ms <= max_ms) {
+            at += out.timestamps[at..].partition_point(|ms| ms < timestamp_ms);
+            if out.timestamps.get(at) == Some(timestamp_ms) {
+                out.histograms.push((at, histogram.clone()));
             }
         }
     }
 
     /// The newest timestamp in order that `epoch` sees.
     fn visible_to(&self, epoch: u64) -> Option<i64> {
-        if !self.has_last {
+        if !self.samples.ever {
             return None;
         }
         if self.last_epoch <= epoch {
             return Some(self.last_ms);
         }
-        let notes = self.notes.as_ref()?;
+        let notes = &self.extra.as_ref()?.notes;
         let after = notes.partition_point(|(noted, _)| *noted <= epoch);
         Some(notes.get(after.checked_sub(1)?)?.1)
     }
 
     fn visible_late(&self, range: TimeRange, epoch: u64, flushed: Flushed) -> impl Iterator<Item = &Late> {
-        let late = self.late.as_ref().map_or(&[][..], |late| &late[..]);
+        let late = self.rare().map_or(&[][..], |rare| &rare.late);
         let from = late.partition_point(|late| late.timestamp_ms < range.min_ms);
         late[from..].iter().take_while(move |late| late.timestamp_ms <= range.max_ms).filter(move |late| {
             late.epoch <= epoch && !(late.timestamp_ms < flushed.before_ms && late.epoch <= flushed.epoch)
@@ -275,7 +290,7 @@ impl HeadSeries {
     /// Whether [`HeadSeries::read`] may find something; never wrong when it says no.
     pub fn may_overlap(&self, range: TimeRange, epoch: u64, flushed: Flushed) -> bool {
         let min_ms = range.min_ms.max(flushed.before_ms);
-        let in_order = match (self.visible_to(epoch), self.first_ms()) {
+        let in_order = match (self.visible_to(epoch), self.samples.first_ms()) {
             (Some(visible_to), Some(first_ms)) => {
                 let max_ms = range.max_ms.min(visible_to);
                 min_ms <= max_ms && first_ms <= max_ms && min_ms <= self.last_ms
@@ -285,68 +300,59 @@ impl HeadSeries {
         in_order || self.visible_late(range, epoch, flushed).next().is_some()
     }
 
-    fn first_ms(&self) -> Option<i64> {
-        match self.chunks.first() {
-            Some(chunk) => Some(chunk.min_ms),
-            None => self.tail.first().map(|raw| raw.timestamp_ms),
-        }
-    }
-
     /// Oldest timestamp that blocks do not hold; it may be too low by less than a chunk, not below the flushed range.
     pub fn min_ms(&self, flushed: Flushed) -> Option<i64> {
-        let in_order = self.first_ms().filter(|_| self.last_ms >= flushed.before_ms);
+        let in_order = self.samples.first_ms().filter(|_| self.last_ms >= flushed.before_ms);
         let late = self.visible_late(TimeRange::ALL, u64::MAX, flushed).next().map(|late| late.timestamp_ms);
         [in_order.map(|ms| ms.max(flushed.before_ms)), late].into_iter().flatten().min()
     }
 
     pub fn late_len(&self) -> usize {
-        self.late.as_ref().map_or(0, |late| late.len())
+        self.rare().map_or(0, |rare| rare.late.len())
     }
 
     /// Frees what blocks hold: whole chunks and late samples. Returns how many samples in order and late ones went.
     pub fn drop_flushed(&mut self, flushed: Flushed) -> (usize, usize) {
-        let gone = self.chunks.partition_point(|chunk| chunk.max_ms < flushed.before_ms);
-        let mut in_order: usize = self.chunks.drain(..gone).map(|chunk| chunk.count as usize).sum();
-        if gone > 0 {
-            self.chunks.shrink_to_fit();
-        }
-        if self.tail.last().is_some_and(|raw| raw.timestamp_ms < flushed.before_ms) {
-            in_order += self.tail.len();
-            self.tail = Vec::new();
-            self.tail_starts = None;
-        }
-        if let Some(histograms) = &mut self.histograms {
-            let gone = histograms.partition_point(|(timestamp_ms, _)| *timestamp_ms < flushed.before_ms);
-            histograms.drain(..gone);
-            if histograms.is_empty() {
-                self.histograms = None;
-            }
-        }
+        let in_order = self.samples.drop_before(flushed.before_ms, self.last_ms);
         let late_before = self.late_len();
-        if let Some(late) = &mut self.late {
-            late.retain(|late| late.timestamp_ms >= flushed.before_ms || late.epoch > flushed.epoch);
-            if late.is_empty() {
-                self.late = None;
-            }
+        let first_ms = self.samples.first_ms().unwrap_or(i64::MAX);
+        if let Some(rare) = self.extra.as_mut().and_then(|extra| extra.rare.as_deref_mut()) {
+            let gone = rare.histograms.partition_point(|(timestamp_ms, _)| *timestamp_ms < flushed.before_ms);
+            rare.histograms.drain(..gone);
+            // The one in force at the first sample stays.
+            let gone = rare.starts.partition_point(|(from_ms, _)| *from_ms <= first_ms).saturating_sub(1);
+            rare.starts.drain(..gone);
+            rare.late.retain(|late| late.timestamp_ms >= flushed.before_ms || late.epoch > flushed.epoch);
+            rare.starts.shrink_to_fit();
+            rare.histograms.shrink_to_fit();
+            rare.late.shrink_to_fit();
         }
+        self.tidy();
         (in_order, late_before - self.late_len())
     }
 
     /// Whether no sample is in memory.
     pub fn is_empty(&self) -> bool {
-        self.chunks.is_empty() && self.tail.is_empty() && self.late.is_none()
+        self.samples.is_empty() && self.late_len() == 0
     }
 
-    pub fn memory_bytes(&self) -> usize {
-        let histograms = self.histograms.as_ref().map_or(0, |list| list.iter().map(|(_, h)| histogram_bytes(h)).sum());
-        size_of::<HeadSeries>()
-            + self.chunks.capacity() * size_of::<Chunk>()
-            + self.chunks.iter().map(Chunk::memory_bytes).sum::<usize>()
-            + self.tail.capacity() * size_of::<Raw>()
-            + self.tail_starts.as_ref().map_or(0, |starts| starts.capacity() * 8 + 24)
-            + self.late_len() * size_of::<Late>()
-            + self.notes.as_ref().map_or(0, |notes| notes.capacity() * 16 + 24)
-            + histograms
+    /// When the series was first found without samples, which is `now_ms` where it had some until now.
+    pub fn idle_since(&mut self, now_ms: i64) -> i64 {
+        *self.rare_mut().idle_since_ms.get_or_insert(now_ms)
+    }
+
+    /// Bytes beside the struct itself.
+    pub fn heap_bytes(&self) -> usize {
+        let of_rare = |rare: &Rare| {
+            size_of::<Rare>()
+                + rare.starts.capacity() * 16
+                + rare.histograms.capacity() * 16
+                + rare.histograms.iter().map(|(_, histogram)| histogram_bytes(histogram)).sum::<usize>()
+                + rare.late.capacity() * size_of::<Late>()
+        };
+        let of_extra =
+            |extra: &Extra| size_of::<Extra>() + extra.notes.capacity() * 16 + extra.rare.as_deref().map_or(0, of_rare);
+        self.samples.heap_bytes() + self.extra.as_deref().map_or(0, of_extra)
     }
 }
 
@@ -354,4 +360,43 @@ fn histogram_bytes(histogram: &Histogram) -> usize {
     size_of::<Histogram>()
         + 8 * (histogram.positive.len() + histogram.negative.len())
         + 8 * (histogram.positive_spans.len() + histogram.negative_spans.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_series_takes_one_line_of_the_cache() {
+        assert_eq!(size_of::<HeadSeries>(), 64);
+    }
+
+    #[test]
+    fn start_timestamps_stand_where_they_change() {
+        let flushed = Flushed { before_ms: i64::MIN, epoch: 0 };
+        let limits = Limits { closed_before_ms: i64::MIN, late_from_ms: None, flushed };
+        let (epochs, mut scratch) = (Epochs::default(), Scratch::default());
+        let mut series = HeadSeries::default();
+        let start = |step: i64| if step < 10 { 0 } else { step / 100 * 1000 + 5 };
+        for step in 0..500 {
+            let sample = WalSample { series: 0, timestamp_ms: step * 10, value: 1.0, start_ms: start(step) };
+            assert_eq!(series.append(&sample, None, limits, 1, &epochs, &mut scratch), Ok(Taken::New));
+        }
+        let check = |series: &HeadSeries, steps: std::ops::Range<i64>| {
+            let mut out = Columns::default();
+            series.read_in_order(steps.start * 10, (steps.end - 1) * 10, &mut out);
+            assert_eq!(out.starts_ms, steps.map(start).collect::<Vec<_>>());
+        };
+        check(&series, 0..500);
+        check(&series, 99..101);
+        series.drop_flushed(Flushed { before_ms: 3_300, epoch: 1 });
+        check(&series, 330..500);
+        series.drop_flushed(Flushed { before_ms: 9_000, epoch: 1 });
+        assert!(series.is_empty());
+        let sample = WalSample { series: 0, timestamp_ms: 10_000, value: 1.0, start_ms: 7 };
+        assert_eq!(series.append(&sample, None, limits, 1, &epochs, &mut scratch), Ok(Taken::New));
+        let mut out = Columns::default();
+        series.read_in_order(0, 10_000, &mut out);
+        assert_eq!((out.timestamps, out.starts_ms), (vec![10_000], vec![7]));
+    }
 }

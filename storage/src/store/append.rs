@@ -78,6 +78,7 @@ impl Store {
         self.wal.wait_for_room();
         let mut outcome = AppendOutcome::default();
         let mut taken: Vec<WalSample> = Vec::with_capacity(floats.len());
+        let mut known = 0;
         let mut taken_histograms: Vec<(WalSample, Arc<Histogram>)> = Vec::new();
         let ticket = {
             let epoch = self.head.epochs.enter();
@@ -96,7 +97,8 @@ impl Store {
                     start_ms: sample.start_ms.unwrap_or(0),
                 };
                 match locked.append(&logged, None, limits, epoch.number) {
-                    Ok(()) => taken.push(logged),
+                    Ok(true) => taken.push(logged),
+                    Ok(false) => known += 1,
                     Err(reason) => refuse(index, reason),
                 }
             }
@@ -111,13 +113,14 @@ impl Store {
                 };
                 let histogram = (!is_marker).then_some(&sample.histogram);
                 match locked.append(&logged, histogram, limits, epoch.number) {
-                    Ok(()) if is_marker => taken.push(logged),
-                    Ok(()) => taken_histograms.push((logged, sample.histogram.clone())),
+                    Ok(false) => known += 1,
+                    Ok(true) if is_marker => taken.push(logged),
+                    Ok(true) => taken_histograms.push((logged, sample.histogram.clone())),
                     Err(reason) => refuse(floats.len() + index, reason),
                 }
             }
-            outcome.appended = taken.len() + taken_histograms.len();
-            if outcome.appended == 0 {
+            outcome.appended = known + taken.len() + taken_histograms.len();
+            if taken.is_empty() && taken_histograms.is_empty() {
                 return Ok(outcome);
             }
             // With the shards still held: the log has the samples of a series in the order of the head.
@@ -141,6 +144,7 @@ impl Store {
         Limits {
             closed_before_ms: self.closed_before_ms.load(Ordering::Relaxed),
             late_from_ms: (self.options.out_of_order_ms > 0).then(oldest_late_ms),
+            flushed: self.view.read().flushed,
         }
     }
 

@@ -199,7 +199,8 @@ impl<'a> Replay<'a> {
     ) -> Replay<'a> {
         progress(ReplayProgress { segments_done: 0, segments_total });
         // It was accepted once, so nothing is too old.
-        let limits = Limits { closed_before_ms: manifest.closed_before_ms, late_from_ms: Some(i64::MIN) };
+        let flushed = Flushed { before_ms: manifest.closed_before_ms, epoch: 0 };
+        let limits = Limits { closed_before_ms: manifest.closed_before_ms, late_from_ms: Some(i64::MIN), flushed };
         let lane = |_| {
             let (sender, receiver) = std::sync::mpsc::sync_channel::<Batch>(8);
             scope.spawn(move || receiver.into_iter().for_each(|batch| put(head, limits, &batch)));

@@ -1,0 +1,144 @@
+//! What the head takes, byte by byte: an allocator that counts.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+use pilaster_model::Labels;
+use pilaster_storage::env::Env;
+use pilaster_storage::{Sample, SeriesRef, Store, StoreOptions, WalSync};
+
+struct Counting;
+
+static LIVE_BYTES: AtomicI64 = AtomicI64::new(0);
+
+/// As much as an allocator with size classes takes: four to each doubling, 16 bytes apart at least.
+fn class(bytes: usize) -> i64 {
+    let step = (bytes.next_power_of_two() / 8).max(16);
+    bytes.next_multiple_of(step) as i64
+}
+
+// SAFETY: every call goes to the system's allocator unchanged; counting does not touch the memory.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LIVE_BYTES.fetch_add(class(layout.size()), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE_BYTES.fetch_sub(class(layout.size()), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// One test at a time: they share the count.
+fn alone() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn live_bytes() -> i64 {
+    LIVE_BYTES.load(Ordering::Relaxed)
+}
+
+fn open(dir: &tempfile::TempDir) -> std::sync::Arc<Store> {
+    let options = StoreOptions { wal_sync: WalSync::Written, ..StoreOptions::new(dir.path()) };
+    Store::open(options, Env::real()).unwrap()
+}
+
+/// Ten labels, as series of containers have; `pods` of them, with 500 series each.
+fn labels(number: usize) -> Labels {
+    let (pod, series) = (number / 500, number % 500);
+    Labels::from_pairs([
+        ("__name__", format!("container_metric_{}_total", series / 10)),
+        ("cluster", "eu-west-1".to_owned()),
+        ("container", format!("service-{}", pod % 40)),
+        ("device", format!("/dev/disk{}", series % 10)),
+        ("endpoint", "https-metrics".to_owned()),
+        ("instance", format!("10.1.{}.{}:10250", pod / 250, pod % 250)),
+        ("job", "kubelet".to_owned()),
+        ("namespace", format!("team-{}", pod % 20)),
+        ("node", format!("node-{}.example.internal", pod % 30)),
+        ("pod", format!("service-{}-7f9c{pod:04x}", pod % 40)),
+    ])
+}
+
+#[test]
+fn an_active_series_costs_less_than_400_bytes_beside_its_samples() {
+    let _alone = alone();
+    const COUNT: usize = 100_000;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let before = live_bytes();
+    let series: Vec<SeriesRef> = (0..COUNT).map(|number| store.series(&labels(number))).collect();
+    for batch in series.chunks(1000) {
+        let samples: Vec<_> = batch
+            .iter()
+            .map(|&series| Sample { series, timestamp_ms: 1_700_000_000_000, value: 3.5, start_ms: None })
+            .collect();
+        store.append(&samples).unwrap();
+    }
+    let bytes = (live_bytes() - before) as f64 / COUNT as f64 - 8.0;
+    let own = store.head_memory_bytes() as f64 / COUNT as f64;
+    println!("{bytes:.0} bytes a series with one sample, {own:.0} by its own account");
+    assert!(bytes < 400.0, "{bytes} bytes a series");
+    assert!((own / bytes - 1.0).abs() < 0.25, "{own} by its own account, {bytes} in truth");
+}
+
+/// `(labels, samples)` of real scrapes, 15 s apart; none where the folder beside the workspace is missing.
+fn real_history() -> Vec<(Labels, Vec<(i64, f64)>)> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/realdata/history_15s_39min.om.zst");
+    let Ok(file) = std::fs::File::open(&file) else { return Vec::new() };
+    let text = String::from_utf8(zstd::decode_all(file).unwrap()).unwrap();
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    let mut history: Vec<(Labels, Vec<(i64, f64)>)> = Vec::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        // The text of the series need not be understood here: it is one label.
+        let Some((rest, seconds)) = line.rsplit_once(' ') else { continue };
+        let Some((series, value)) = rest.rsplit_once(' ') else { continue };
+        let (Ok(seconds), Ok(value)) = (seconds.parse::<f64>(), value.parse::<f64>()) else { continue };
+        let place = *places.entry(series).or_insert_with(|| {
+            history.push((Labels::from_pairs([("__name__", "m"), ("text", series)]), Vec::new()));
+            history.len() - 1
+        });
+        history[place].1.push(((seconds * 1000.0).round() as i64, value));
+    }
+    history
+}
+
+#[test]
+fn a_real_sample_costs_less_than_3_bytes() {
+    let _alone = alone();
+    let mut history = real_history();
+    if history.is_empty() {
+        println!("no real history beside the workspace: nothing checked");
+        return;
+    }
+    history.iter_mut().for_each(|(_, samples)| samples.sort_by_key(|(ms, _)| *ms));
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let series: Vec<SeriesRef> = history.iter().map(|(labels, _)| store.series(labels)).collect();
+    let append = |skip: usize, take: usize| {
+        let mut count = 0;
+        for (&series, (_, samples)) in series.iter().zip(&history) {
+            let part = samples.iter().skip(skip).take(take);
+            let batch: Vec<_> =
+                part.map(|&(timestamp_ms, value)| Sample { series, timestamp_ms, value, start_ms: None }).collect();
+            count += store.append(&batch).unwrap().appended;
+        }
+        count
+    };
+    let first = append(0, 1);
+    let before = live_bytes();
+    let count = append(1, usize::MAX);
+    let bytes = (live_bytes() - before) as f64 / count as f64;
+    println!("{} series, {} samples, {bytes:.2} bytes a sample", series.len(), first + count);
+    assert!(bytes < 3.0, "{bytes} bytes a sample");
+}
