@@ -1,8 +1,8 @@
 //! Deletions that head and blocks still have to be cleaned of.
 //!
-//! A tombstone hides the samples of some series in a range of time, in the head and in the blocks that it names. A
-//! flush does not write what is hidden in the head, a merge does not copy what is hidden in its sources; when nothing
-//! is left that it hides, the tombstone goes. Samples that come later are not hidden, but for those that come to the
+//! A tombstone hides the samples of some series in a range of time, in the head, in the blocks that it names and in the
+//! log as it was. A flush does not write what is hidden in the head, a merge does not copy what is hidden in its sources,
+//! and what is hidden in the log does not come back from it; when nothing is left that it hides, the tombstone goes. Samples that come later are not hidden, but for those that come to the
 //! head while it still holds hidden ones.
 
 use pilaster_model::{Labels, MatchOp, Matcher, TimeRange};
@@ -19,6 +19,9 @@ pub struct Tombstone {
     pub head: bool,
     /// Blocks that may.
     pub blocks: Vec<String>,
+    /// Log records below this sequence may; 0 where none does.
+    #[serde(default)]
+    pub log_before: u64,
 }
 
 /// Where samples stand.
@@ -34,6 +37,11 @@ impl Tombstone {
         TimeRange::new(self.min_ms, self.max_ms)
     }
 
+    /// Whether it hides samples of the series with `labels`.
+    pub fn matches(&self, labels: &Labels) -> bool {
+        self.matchers.iter().all(|matcher| matcher.matches_labels(labels))
+    }
+
     fn is_about(&self, source: Source<'_>) -> bool {
         match source {
             Source::Head => self.head,
@@ -42,7 +50,7 @@ impl Tombstone {
     }
 
     pub fn is_done(&self) -> bool {
-        !self.head && self.blocks.is_empty()
+        !self.head && self.blocks.is_empty() && self.log_before == 0
     }
 }
 
@@ -51,10 +59,14 @@ pub fn about<'a>(tombstones: &'a [Tombstone], source: Source<'_>) -> Vec<&'a Tom
     tombstones.iter().filter(|tombstone| tombstone.is_about(source)).collect()
 }
 
+/// The tombstones that hide something in the log.
+pub fn about_log(tombstones: &[Tombstone]) -> Vec<&Tombstone> {
+    tombstones.iter().filter(|tombstone| tombstone.log_before > 0).collect()
+}
+
 /// The ranges in which samples of the series with `labels` are hidden.
 pub fn hidden(tombstones: &[&Tombstone], labels: &Labels) -> Vec<TimeRange> {
-    let matches = |tombstone: &&&Tombstone| tombstone.matchers.iter().all(|matcher| matcher.matches_labels(labels));
-    tombstones.iter().filter(matches).map(|tombstone| tombstone.range()).collect()
+    tombstones.iter().filter(|tombstone| tombstone.matches(labels)).map(|tombstone| tombstone.range()).collect()
 }
 
 #[derive(Serialize, Deserialize)]

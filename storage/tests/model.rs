@@ -183,6 +183,19 @@ fn append(store: &Arc<Store>, twin: &mut Twin, out_of_order_ms: i64, now_ms: i64
     }
 }
 
+/// A sample that is sent again after its flush stands in the log a second time.
+#[test]
+fn a_deleted_sample_does_not_come_back_from_the_log() {
+    let append = || Call::Append(vec![(0, 0, 0)]);
+    check_calls(
+        vec![append(), Call::Flush, append(), Call::Delete(0, 0, 0), Call::Reopen, Call::Flush, Call::Reopen],
+        0,
+        1,
+    );
+    // Hidden in the head and in the log, and taken again afterwards.
+    check_calls(vec![append(), Call::Delete(0, 0, 0), Call::Reopen, Call::Wait(1), append(), Call::Reopen], 0, 1);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 150, max_shrink_iters: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 

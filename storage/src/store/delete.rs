@@ -17,6 +17,7 @@ impl Store {
     /// The manifest could not be written: whether anything is deleted shows when the store is opened again.
     pub fn delete(&self, matchers: &[Matcher], range: TimeRange) -> Result<(), Error> {
         let maintenance = &mut *self.maintenance.lock();
+        self.log_unlogged()?;
         let view = self.current_view();
         // What comes later is not deleted.
         let Some(newest_ms) = self.max_ms() else { return Ok(()) };
@@ -27,14 +28,15 @@ impl Store {
             range.overlaps(&block_range) && block.select(matchers).into_iter().any(has_some)
         });
         let blocks: Vec<String> = with_some.map(|block| block.meta().name.clone()).collect();
-        let (epoch, ()) = self.head.epochs.end_epoch(|| ());
+        // Between appends: the log has exactly what the head was given.
+        let (epoch, log_before) = self.head.epochs.end_epoch(|| self.wal.next_sequence());
         let head = !self.head.select(matchers, range, HeadView { epoch, flushed: view.flushed }).is_empty();
         self.head.epochs.release(epoch);
-        let tombstone =
-            Tombstone { matchers: matchers.to_vec(), min_ms: range.min_ms, max_ms: range.max_ms, head, blocks };
-        if tombstone.is_done() {
+        if !head && blocks.is_empty() {
             return Ok(());
         }
+        let matchers = matchers.to_vec();
+        let tombstone = Tombstone { matchers, min_ms: range.min_ms, max_ms: range.max_ms, head, blocks, log_before };
         let mut manifest = maintenance.manifest.clone();
         manifest.tombstones.push(tombstone);
         self.set_tombstones(maintenance, manifest)

@@ -71,6 +71,9 @@ impl Store {
         manifest.blocks.extend(metas.iter().cloned());
         for tombstone in &mut manifest.tombstones {
             tombstone.head &= tombstone.max_ms >= cut_ms;
+            if tombstone.log_before <= manifest.log_from_sequence {
+                tombstone.log_before = 0;
+            }
         }
         manifest.tombstones.retain(|tombstone| !tombstone.is_done());
         let opened = self.open_blocks(&metas);

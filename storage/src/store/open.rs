@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::sync::mpsc::SyncSender;
 
 use parking_lot::{Mutex, RwLock};
-use pilaster_model::{Histogram, Labels};
+use pilaster_model::{Histogram, Labels, TimeRange};
 
 use super::maintenance::{Maintenance, Mark};
 use super::{Store, StoreOptions, View};
@@ -19,6 +19,7 @@ use crate::head::{Flushed, Head, Limits};
 use crate::manifest::Manifest;
 use crate::metadata::MetadataTable;
 use crate::stats::Counters;
+use crate::tombstone::{Tombstone, about_log};
 use crate::wal::{Record, Wal, WalOptions, WalSample};
 use crate::{Error, SeriesRef};
 
@@ -55,7 +56,7 @@ impl Store {
             io::ErrorKind::WouldBlock => Error::Locked { dir: dir.clone() },
             _ => Error::io("lock", &dir)(error),
         })?;
-        let manifest = Manifest::load(&*env.files, &dir)?;
+        let mut manifest = Manifest::load(&*env.files, &dir)?;
         // An earlier life may have failed to make its last manifest durable. It must be before anything it does not
         // name is removed.
         env.files.sync_dir(&dir).map_err(Error::io("sync", &dir))?;
@@ -93,6 +94,10 @@ impl Store {
         wal.skip_to(manifest.flushed_sequence);
 
         let flushed = Flushed { before_ms: manifest.closed_before_ms, epoch: 0 };
+        // What they hid in the head has not come back to it.
+        for tombstone in manifest.tombstones.iter_mut().filter(|tombstone| tombstone.log_before > 0) {
+            tombstone.head = false;
+        }
         let store = Store {
             head: Arc::new(head),
             wal,
@@ -152,6 +157,8 @@ impl Hasher for ReferenceHash {
 struct Named {
     labels: Labels,
     series: Option<SeriesRef>,
+    /// What was deleted of it: samples in the range whose records stand below the sequence.
+    deleted: Vec<(u64, TimeRange)>,
 }
 
 /// Threads that put samples into the head. Each has its own shards, so that they do not wait for each other, and a
@@ -180,6 +187,7 @@ struct Replay<'a> {
     head: &'a Head,
     limits: Limits,
     lanes: Vec<Lane>,
+    tombstones: Vec<&'a Tombstone>,
     flushed_sequence: u64,
     segment: Option<u64>,
     named: HashMap<u64, Named, BuildHasherDefault<ReferenceHash>>,
@@ -193,7 +201,7 @@ impl<'a> Replay<'a> {
     fn new<'scope>(
         scope: &'scope std::thread::Scope<'scope, 'a>,
         head: &'a Head,
-        manifest: &Manifest,
+        manifest: &'a Manifest,
         segments_total: u64,
         progress: &'a (dyn Fn(ReplayProgress) + Sync),
     ) -> Replay<'a> {
@@ -209,6 +217,7 @@ impl<'a> Replay<'a> {
         Replay {
             head,
             limits,
+            tombstones: about_log(&manifest.tombstones),
             lanes: (0..LANES).map(lane).collect(),
             flushed_sequence: manifest.flushed_sequence,
             segment: None,
@@ -229,7 +238,11 @@ impl<'a> Replay<'a> {
         }
         match record {
             Record::Series(series) => {
-                self.named.extend(series.into_iter().map(|(key, labels)| (key, Named { labels, series: None })));
+                for (key, labels) in series {
+                    let matching = self.tombstones.iter().filter(|tombstone| tombstone.matches(&labels));
+                    let deleted = matching.map(|tombstone| (tombstone.log_before, tombstone.range())).collect();
+                    self.named.insert(key, Named { labels, series: None, deleted });
+                }
             }
             Record::Samples(samples) => self.take(sequence, samples.into_iter().map(|sample| (sample, None))),
             Record::Histograms(samples) => {
@@ -249,6 +262,11 @@ impl<'a> Replay<'a> {
             let Some(named) = self.named.get_mut(&sample.series).filter(|named| !named.labels.is_empty()) else {
                 continue;
             };
+            let is_about =
+                |(before, range): &(u64, TimeRange)| sequence < *before && range.contains(sample.timestamp_ms);
+            if named.deleted.iter().any(is_about) {
+                continue;
+            }
             sample.series = named.series.get_or_insert_with(|| self.head.series(&named.labels)).0;
             let lane = &mut self.lanes[sample.series as usize % LANES];
             lane.batch.push((sample, histogram));
