@@ -64,19 +64,13 @@ pub struct SelectPlan {
     pub series: usize,
 }
 
-/// Whether parts are plain floats, each later than the one before: then they are joined without a merge.
-fn follow_each_other(parts: &[SeriesSamples]) -> bool {
-    let plain = parts.iter().all(|part| part.histograms.is_none() && part.starts_ms.is_none());
-    plain && parts.windows(2).all(|pair| pair[0].timestamps.last() < pair[1].timestamps.first())
-}
-
-/// Some parts and all their timestamps. Holding the parts keeps their addresses taken.
+/// Some timestamp lists and all their timestamps. Holding the lists keeps their addresses taken.
 struct Joined {
     _parts: Vec<Arc<[i64]>>,
     timestamps: Arc<[i64]>,
 }
 
-/// Timestamps of consecutive blocks, joined once for all series that share them in every block.
+/// Timestamps of consecutive parts, joined once for all series that share them in every part.
 #[derive(Default)]
 struct JoinedTimelines {
     /// By the addresses and lengths of the parts.
@@ -84,19 +78,25 @@ struct JoinedTimelines {
 }
 
 impl JoinedTimelines {
-    fn join(&mut self, parts: Vec<SeriesSamples>, timelines: &mut Timelines) -> SeriesSamples {
-        let key = parts.iter().map(|part| (part.timestamps.as_ptr(), part.timestamps.len())).collect();
-        let Joined { timestamps, .. } = self.known.entry(key).or_insert_with(|| {
-            let parts: Vec<Arc<[i64]>> = parts.iter().map(|part| part.timestamps.clone()).collect();
+    fn join(&mut self, parts: &[Arc<[i64]>], timelines: &mut Timelines) -> Arc<[i64]> {
+        let key = parts.iter().map(|part| (part.as_ptr(), part.len())).collect();
+        let join = || {
             let all: Vec<i64> = parts.iter().flat_map(|part| part.iter().copied()).collect();
-            Joined { _parts: parts, timestamps: timelines.share_arc(Arc::from(all)) }
-        });
-        let mut values = Vec::with_capacity(timestamps.len());
-        for part in &parts {
-            values.extend_from_slice(&part.values);
-        }
-        SeriesSamples { timestamps: timestamps.clone(), values, histograms: None, starts_ms: None }
+            Joined { _parts: parts.to_vec(), timestamps: timelines.share_arc(Arc::from(all)) }
+        };
+        self.known.entry(key).or_insert_with(join).timestamps.clone()
     }
+}
+
+/// What blocks gave of one series.
+#[derive(Debug, Default)]
+struct FromBlocks {
+    /// Whether it is plain floats, each part later than the one before: then values are appended to one list.
+    consecutive: bool,
+    timelines: Vec<Arc<[i64]>>,
+    values: Vec<f64>,
+    /// In all other cases.
+    parts: Vec<SeriesSamples>,
 }
 
 impl SeriesSamples {
@@ -107,7 +107,7 @@ impl SeriesSamples {
         }
         let mut columns = columns_of(vec![self]);
         columns.remove(ranges);
-        from_columns(&columns, true, &mut Timelines::default())
+        from_columns(&columns, &mut Timelines::default())
     }
 }
 
@@ -178,54 +178,99 @@ impl Snapshot {
     /// Samples of selected series in `range`, in the same order. Series with equal timestamps share their list.
     pub fn read_many(&self, series: &[SelectedSeries], range: TimeRange) -> Result<Vec<SeriesSamples>, Error> {
         let inner = &*self.0;
-        let mut parts: Vec<Vec<SeriesSamples>> = series.iter().map(|_| Vec::with_capacity(1)).collect();
+        let from_blocks = self.read_blocks(series, range)?;
+        let mut timelines = Timelines::default();
+        let mut columns = Columns::default();
+        let mut joined = JoinedTimelines::default();
+        let in_head = about(&inner.view.tombstones, Source::Head);
+        let mut out = Vec::with_capacity(series.len());
+        for (series, mut from_blocks) in series.iter().zip(from_blocks) {
+            columns.clear();
+            if let Some(reference) = series.head {
+                inner.head.read(reference, range, inner.head_view, &mut columns);
+                columns.remove(&hidden(&in_head, &series.labels));
+            }
+            if !from_blocks.consecutive {
+                out.push(from_parts(from_blocks.parts, std::mem::take(&mut columns), &mut timelines));
+                continue;
+            }
+            if !columns.is_empty() {
+                let last = from_blocks.timelines.last().and_then(|timeline| timeline.last());
+                if !columns.histograms.is_empty()
+                    || !columns.starts_ms.is_empty()
+                    || last.is_some_and(|last| columns.timestamps[0] <= *last)
+                {
+                    let timestamps = joined.join(&from_blocks.timelines, &mut timelines);
+                    let part =
+                        SeriesSamples { timestamps, values: from_blocks.values, histograms: None, starts_ms: None };
+                    out.push(from_parts(vec![part], std::mem::take(&mut columns), &mut timelines));
+                    continue;
+                }
+                from_blocks.timelines.push(timelines.share(&columns.timestamps));
+                from_blocks.values.extend_from_slice(&columns.values);
+            }
+            let timestamps = match from_blocks.timelines.as_slice() {
+                [] => timelines.share(&[]),
+                [one] => timelines.share_arc(one.clone()),
+                several => joined.join(several, &mut timelines),
+            };
+            out.push(SeriesSamples { timestamps, values: from_blocks.values, histograms: None, starts_ms: None });
+        }
+        Ok(out)
+    }
+
+    /// What blocks hold of `series` in `range`, in the same order.
+    fn read_blocks(&self, series: &[SelectedSeries], range: TimeRange) -> Result<Vec<FromBlocks>, Error> {
+        let mut out: Vec<FromBlocks> = Vec::with_capacity(series.len());
+        out.resize_with(series.len(), || FromBlocks { consecutive: true, ..FromBlocks::default() });
         let mut by_block: BTreeMap<u32, Vec<(u32, usize)>> = BTreeMap::new();
         for (position, series) in series.iter().enumerate() {
             for &(block, id) in &series.blocks {
                 by_block.entry(block).or_default().push((id, position));
             }
         }
+        // First only found: then every list of values is as long as it has to be from the start.
+        let mut found = Vec::with_capacity(by_block.len());
+        let mut rows = vec![0; series.len()];
+        let mut last_ms = vec![i64::MIN; series.len()];
         for (block, mut wanted) in by_block {
             let Some(block) = self.blocks().get(block as usize) else { continue };
             wanted.sort_unstable();
             let ids: Vec<u32> = wanted.iter().map(|(id, _)| *id).collect();
-            let read = block.read_many(&ids, range).map_err(Error::block(Path::new(&block.meta().name)))?;
-            let tombstones = about(&inner.view.tombstones, Source::Block(&block.meta().name));
-            for (samples, (_, position)) in read.into_iter().zip(wanted) {
-                let samples = samples_of(samples).without(&hidden(&tombstones, &series[position].labels));
-                if !samples.values.is_empty() {
-                    parts[position].push(samples);
-                }
+            let samples = block.find(&ids, range).map_err(Error::block(Path::new(&block.meta().name)))?;
+            let tombstones = about(&self.0.view.tombstones, Source::Block(&block.meta().name));
+            for (at, &(_, position)) in wanted.iter().enumerate() {
+                let (Some(first), Some(last)) = (samples.timestamps(at).first(), samples.timestamps(at).last()) else {
+                    continue;
+                };
+                let follows = last_ms[position] < *first || rows[position] == 0;
+                out[position].consecutive &=
+                    follows && samples.is_plain(at) && hidden(&tombstones, &series[position].labels).is_empty();
+                last_ms[position] = *last;
+                rows[position] += samples.timestamps(at).len();
             }
+            found.push((block, wanted, samples, tombstones));
         }
-        let mut timelines = Timelines::default();
-        let mut columns = Columns::default();
-        let mut joined = JoinedTimelines::default();
-        let in_head = about(&inner.view.tombstones, Source::Head);
-        let mut out = Vec::with_capacity(series.len());
-        for (series, mut parts) in series.iter().zip(parts) {
-            if let Some(reference) = series.head {
-                columns.clear();
-                inner.head.read(reference, range, inner.head_view, &mut columns);
-                columns.remove(&hidden(&in_head, &series.labels));
-            }
-            let from_head = series.head.is_some() && !columns.is_empty();
-            out.push(match (parts.len(), from_head) {
-                (0, _) => from_columns(&columns, series.head.is_some(), &mut timelines),
-                (1, false) => {
-                    let mut part = parts.remove(0);
-                    part.timestamps = timelines.share_arc(part.timestamps);
-                    part
+        for (block, wanted, mut samples, tombstones) in found {
+            let failed = |error| Error::block(Path::new(&block.meta().name))(error);
+            for (at, (_, position)) in wanted.into_iter().enumerate() {
+                let FromBlocks { consecutive, timelines, values, parts } = &mut out[position];
+                let timestamps = samples.timestamps(at);
+                if timestamps.is_empty() {
+                    continue;
                 }
-                (_, false) if follow_each_other(&parts) => joined.join(parts, &mut timelines),
-                (_, from_head) => {
-                    let mut merged = columns_of(parts);
-                    if from_head {
-                        merged = merged.merged(std::mem::take(&mut columns));
+                if *consecutive {
+                    timelines.push(timestamps.clone());
+                    values.reserve_exact(rows[position] - values.len());
+                    samples.push_values(at, values).map_err(failed)?;
+                } else {
+                    let samples = samples_of(samples.samples(at).map_err(failed)?);
+                    let samples = samples.without(&hidden(&tombstones, &series[position].labels));
+                    if !samples.values.is_empty() {
+                        parts.push(samples);
                     }
-                    from_columns(&merged, true, &mut timelines)
                 }
-            });
+            }
         }
         Ok(out)
     }
@@ -345,9 +390,18 @@ pub(crate) fn columns_of(parts: Vec<SeriesSamples>) -> Columns {
     parts.into_iter().map(columns).reduce(Columns::merged).unwrap_or_default()
 }
 
-/// `columns` for readers; no samples where they are not `meant`.
-fn from_columns(columns: &Columns, meant: bool, timelines: &mut Timelines) -> SeriesSamples {
-    let columns = if meant { columns } else { &Columns::default() };
+/// The union of what blocks gave and what the head holds.
+fn from_parts(mut parts: Vec<SeriesSamples>, head: Columns, timelines: &mut Timelines) -> SeriesSamples {
+    if head.is_empty() && parts.len() == 1 {
+        let mut part = parts.remove(0);
+        part.timestamps = timelines.share_arc(part.timestamps);
+        return part;
+    }
+    from_columns(&columns_of(parts).merged(head), timelines)
+}
+
+/// `columns` for readers.
+fn from_columns(columns: &Columns, timelines: &mut Timelines) -> SeriesSamples {
     let histograms = histograms_in(columns, &(0..columns.len()));
     let starts_ms = columns.starts_ms.iter().any(|&start| start != 0).then(|| columns.starts_ms.clone());
     let timestamps = timelines.share(&columns.timestamps);

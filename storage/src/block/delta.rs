@@ -3,6 +3,8 @@
 //! Source: Apache Parquet format, `Encodings.md`, "Delta Encoding". Our own because a block's values are decoded whole
 //! pages at a time, several times faster than a general reader does it, and because the block size is chosen per page.
 
+use std::mem::MaybeUninit;
+
 use super::varint::{Cursor, put_uvarint, zigzag};
 
 /// Values in a miniblock; the format wants a multiple of 32.
@@ -72,27 +74,36 @@ fn pack(values: &[u64; MINIBLOCK], width: usize, out: &mut Vec<u8>) {
     out[at..].copy_from_slice(&pending.to_le_bytes()[..tail]);
 }
 
-macro_rules! unpack_of_width {
-    ($width:expr, $source:expr, $values:expr; $($known:literal)*) => {
+macro_rules! restore_of_width {
+    ($width:expr, $arguments:tt; $($known:literal)*) => {
         match $width {
-            $($known => unpack::<$known>($source, $values),)*
-            _ => return None,
+            $($known => restore::<$known>$arguments,)*
+            _ => None,
         }
     };
 }
 
-/// Unpacks 32 values; `source` holds `4 * WIDTH` bytes and at least eight more.
+/// Unpacks 32 differences less `min_delta` from `source`, which holds `4 * WIDTH` bytes and at least eight more, and
+/// writes the values behind `previous` that have them. Returns the last value.
 #[inline(always)]
-fn unpack<const WIDTH: usize>(source: &[u8], values: &mut [u64; MINIBLOCK]) -> Option<()> {
+fn restore<const WIDTH: usize>(
+    source: &[u8],
+    min_delta: i64,
+    mut previous: i64,
+    values: &mut [MaybeUninit<i64>; MINIBLOCK],
+) -> Option<i64> {
     let source = source.get(..4 * WIDTH + 8)?;
     let mask = if WIDTH == 64 { u64::MAX } else { (1 << WIDTH) - 1 };
     for (index, value) in values.iter_mut().enumerate() {
         let (byte, shift) = (index * WIDTH / 8, index * WIDTH % 8);
         let word = u64::from_le_bytes(source[byte..byte + 8].try_into().ok()?) >> shift;
         let above = if shift + WIDTH > 64 { u64::from(source[byte + 8]) << (64 - shift) } else { 0 };
-        *value = (word | above) & mask;
+        // The sum of what is known early first: only one addition waits for the value before.
+        let delta = min_delta.wrapping_add(((word | above) & mask) as i64);
+        previous = previous.wrapping_add(delta);
+        value.write(previous);
     }
-    Some(())
+    Some(previous)
 }
 
 /// Decodes the first `wanted` values into `out`, which is emptied first.
@@ -112,42 +123,31 @@ pub fn decode(source: &[u8], wanted: usize, out: &mut Vec<i64>) -> Option<()> {
         return None;
     }
     let mut previous = cursor.svarint()?;
-    // Room for whole miniblocks, so that the loop writes without asking.
-    out.reserve(wanted + MINIBLOCK);
-    out.push(previous);
-    let mut packed = [0u64; MINIBLOCK];
-    while out.len() < wanted {
+    // Room for whole miniblocks behind the first value: what is written is counted at the end, and cut to what is wanted.
+    let mini_count = (wanted - 1).div_ceil(MINIBLOCK);
+    out.reserve(1 + mini_count * MINIBLOCK);
+    let (first, rest) = out.spare_capacity_mut().split_first_mut()?;
+    first.write(previous);
+    let mut minis = rest.as_chunks_mut::<MINIBLOCK>().0[..mini_count].iter_mut();
+    while minis.len() > 0 {
         let min_delta = cursor.svarint()?;
         let widths = cursor.bytes(miniblocks)?;
-        for &width in widths {
-            if out.len() >= wanted {
-                break;
-            }
-            let take = (wanted - out.len()).min(MINIBLOCK);
+        for (&width, values) in widths.iter().zip(&mut minis) {
             if width == 0 {
-                if min_delta == 0 {
-                    out.resize(out.len() + take, previous);
-                } else {
-                    for _ in 0..take {
-                        previous = previous.wrapping_add(min_delta);
-                        out.push(previous);
-                    }
+                for value in values {
+                    previous = previous.wrapping_add(min_delta);
+                    value.write(previous);
                 }
                 continue;
             }
-            let from = cursor.rest();
-            unpack_of_width!(width, from, &mut packed; 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24
-                25 26 27 28 29 30 31 32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58
-                59 60 61 62 63 64)?;
+            previous = restore_of_width!(width, (cursor.rest(), min_delta, previous, values);
+                1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37
+                38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63 64)?;
             cursor.skip(4 * usize::from(width))?;
-            let mut values = [0i64; MINIBLOCK];
-            for (value, &delta) in values.iter_mut().zip(&packed) {
-                previous = previous.wrapping_add(min_delta).wrapping_add(delta as i64);
-                *value = previous;
-            }
-            out.extend_from_slice(&values[..take]);
         }
     }
+    // SAFETY: the loop ended, so the first value and every miniblock behind it are written: at least `wanted` values.
+    unsafe { out.set_len(wanted) };
     Some(())
 }
 

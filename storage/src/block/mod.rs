@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 pub use error::BlockError;
 pub use file::{FileMeta, RANGE_BYTES};
 pub use order::OrderKey;
-pub use read::{Block, BlockSamples};
+pub use read::{Block, BlockSamples, FoundSamples};
 pub use rebuild::rebuild_index;
 pub use write::{BlockWriter, write_block};
 

@@ -157,15 +157,27 @@ impl Block {
     /// As [`Block::read`].
     pub fn read_many(&self, ids: &[u32], range: TimeRange) -> Result<Vec<BlockSamples>, BlockError> {
         if ids.is_sorted() {
-            return Reader::new(self)?.read(ids, range);
+            let mut found = self.find(ids, range)?;
+            return (0..ids.len()).map(|at| found.samples(at)).collect();
         }
         let mut order: Vec<usize> = (0..ids.len()).collect();
         order.sort_by_key(|&at| ids[at]);
         let sorted: Vec<u32> = order.iter().map(|&at| ids[at]).collect();
-        let mut samples: Vec<(usize, BlockSamples)> =
-            order.into_iter().zip(Reader::new(self)?.read(&sorted, range)?).collect();
+        let mut found = self.find(&sorted, range)?;
+        let read = order.into_iter().enumerate().map(|(nth, at)| Ok((at, found.samples(nth)?)));
+        let mut samples: Vec<(usize, BlockSamples)> = read.collect::<Result<_, BlockError>>()?;
         samples.sort_unstable_by_key(|(at, _)| *at);
         Ok(samples.into_iter().map(|(_, samples)| samples).collect())
+    }
+
+    /// Finds the samples of series inside `range`, without decoding their values yet. `ids` ascend.
+    ///
+    /// # Errors
+    /// As [`Block::read`].
+    pub fn find(&self, ids: &[u32], range: TimeRange) -> Result<FoundSamples<'_>, BlockError> {
+        let mut reader = Reader::new(self)?;
+        let items = reader.resolve(ids, range)?;
+        Ok(FoundSamples { reader, items })
     }
 
     /// Reads every byte of the block's files and compares checksums.
@@ -175,6 +187,46 @@ impl Block {
     pub fn verify(&self) -> Result<(), BlockError> {
         self.samples.verify()?;
         self.index_file.verify()
+    }
+}
+
+/// Samples of some series of a block: where they are. They are decoded on demand, cheapest in order.
+pub struct FoundSamples<'a> {
+    reader: Reader<'a>,
+    items: Vec<Item>,
+}
+
+impl FoundSamples<'_> {
+    /// Timestamps of the `at`th series that was asked for.
+    pub fn timestamps(&self, at: usize) -> &Arc<[i64]> {
+        &self.items[at].timestamps
+    }
+
+    /// Whether the whole series has floats and staleness markers only, without start timestamps.
+    pub fn is_plain(&self, at: usize) -> bool {
+        let (index, id) = (&self.reader.block.index, self.items[at].id);
+        index.count(Part::Histograms, id) == 0 && index.count(Part::Starts, id) == 0
+    }
+
+    /// Appends the values of the `at`th series, one a timestamp; 0.0 beside a histogram.
+    ///
+    /// # Errors
+    /// As [`Block::read`].
+    pub fn push_values(&mut self, at: usize, out: &mut Vec<f64>) -> Result<(), BlockError> {
+        self.reader.values(&self.items[at], &self.items[at..], out)
+    }
+
+    /// All that is known of the `at`th series.
+    ///
+    /// # Errors
+    /// As [`Block::read`].
+    pub fn samples(&mut self, at: usize) -> Result<BlockSamples, BlockError> {
+        let (item, ahead) = (&self.items[at], &self.items[at..]);
+        let mut values = Vec::with_capacity(item.rows.len());
+        self.reader.values(item, ahead, &mut values)?;
+        let histograms = self.reader.sparse(Part::Histograms, item, ahead)?;
+        let starts_ms = self.reader.starts(item, ahead)?;
+        Ok(BlockSamples { timestamps: item.timestamps.clone(), values, histograms, starts_ms })
     }
 }
 
@@ -274,19 +326,6 @@ impl<'a> Reader<'a> {
         Ok(Reader { block, decoder, parts: Default::default(), integers: Vec::new(), doubles: Vec::new() })
     }
 
-    /// `ids` ascend.
-    fn read(&mut self, ids: &[u32], range: TimeRange) -> Result<Vec<BlockSamples>, BlockError> {
-        let items = self.resolve(ids, range)?;
-        let mut samples = Vec::with_capacity(items.len());
-        for (at, item) in items.iter().enumerate() {
-            let values = self.values(item, &items[at..])?;
-            let histograms = self.sparse(Part::Histograms, item, &items[at..])?;
-            let starts_ms = self.starts(item, &items[at..])?;
-            samples.push(BlockSamples { timestamps: item.timestamps.clone(), values, histograms, starts_ms });
-        }
-        Ok(samples)
-    }
-
     /// Finds the rows of every series inside `range`, and their timestamps.
     fn resolve(&mut self, ids: &[u32], range: TimeRange) -> Result<Vec<Item>, BlockError> {
         let index = &self.block.index;
@@ -335,12 +374,11 @@ impl<'a> Reader<'a> {
         BlockError::malformed(self.block.samples.path(), reason)
     }
 
-    /// The values of an item; `ahead` begins with it and says what else will be wanted.
-    fn values(&mut self, item: &Item, ahead: &[Item]) -> Result<Vec<f64>, BlockError> {
+    /// Appends the values of an item; `ahead` begins with it and says what else will be wanted.
+    fn values(&mut self, item: &Item, ahead: &[Item], values: &mut Vec<f64>) -> Result<(), BlockError> {
         let series = *self.block.index.series(item.id);
-        let mut values = Vec::with_capacity(item.rows.len());
         if item.rows.is_empty() {
-            return Ok(values);
+            return Ok(());
         }
         match series.divisor {
             Some(divisor) if series.integers == series.rows => {
@@ -348,20 +386,17 @@ impl<'a> Reader<'a> {
                 let wanted = first + item.rows.start..first + item.rows.end;
                 let last = self.last_wanted(Part::Integers, ahead);
                 self.column::<i64>(Part::Integers, item.group, wanted, last, |integers| {
-                    push_quotients(integers, divisor, &mut values);
-                })?;
+                    push_quotients(integers, divisor, values);
+                })
             }
             Some(_) | None if series.doubles == series.rows => {
                 let first = series.first_double;
                 let wanted = first + item.rows.start..first + item.rows.end;
                 let last = self.last_wanted(Part::Doubles, ahead);
-                self.column::<f64>(Part::Doubles, item.group, wanted, last, |doubles| {
-                    values.extend_from_slice(doubles)
-                })?;
+                self.column::<f64>(Part::Doubles, item.group, wanted, last, |doubles| values.extend_from_slice(doubles))
             }
-            Some(_) | None => self.mixed_values(item, ahead, &mut values)?,
+            Some(_) | None => self.mixed_values(item, ahead, values),
         }
-        Ok(values)
     }
 
     /// How far the page in which the first item's values end will be needed by the items after it.
