@@ -8,6 +8,7 @@ use pilaster_model::Labels;
 use super::kahan::add_compensated;
 use super::order;
 use super::range::Param;
+use super::vectorized::vectorized;
 
 /// Aggregations that fold floats one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -74,6 +75,11 @@ impl Accumulator {
     /// Adds one series: a value at every step where it is valid.
     pub fn add(&mut self, values: &[f64], valid: &[bool]) {
         debug_assert!(values.len() == self.seen.len() && valid.len() == values.len(), "one cell per step");
+        vectorized(|| self.add_cells(values, valid));
+    }
+
+    #[inline(always)]
+    fn add_cells(&mut self, values: &[f64], valid: &[bool]) {
         match self.op {
             FloatAggregate::Sum => self.add_to_sums(values, valid, 0),
             FloatAggregate::Avg => self.add_to_means(values, valid),
@@ -91,6 +97,7 @@ impl Accumulator {
     }
 
     /// Compensated sums of the steps from `first` on. A cell that is not valid adds 0, which changes no state.
+    #[inline(always)]
     fn add_to_sums(&mut self, values: &[f64], valid: &[bool], first: usize) {
         let state = self.main[first..].iter_mut().zip(&mut self.side[first..]);
         for ((sum, compensation), (&value, &valid)) in state.zip(values.iter().zip(valid)) {
@@ -147,6 +154,7 @@ impl Accumulator {
     }
 
     /// Welford's running mean and sum of squared differences.
+    #[inline(always)]
     fn add_to_variances(&mut self, values: &[f64], valid: &[bool]) {
         let state = self.main.iter_mut().zip(&mut self.side).zip(&self.counts);
         for (((mean, squares), &count), (&value, &valid)) in state.zip(values.iter().zip(valid)) {

@@ -17,6 +17,7 @@ mod instant;
 mod kahan;
 mod order;
 mod range;
+mod vectorized;
 mod windows;
 
 pub use aggregate::{Accumulator, FloatAggregate, limit_ratio_keeps, quantile_cells, top_k};
