@@ -51,6 +51,20 @@ struct Twin {
     deleted: Vec<(usize, TimeRange)>,
     /// Of all that ever was there.
     newest_ms: i64,
+    /// The same as far as a store that was opened again can know: what was deleted is forgotten then.
+    known_newest_ms: i64,
+}
+
+impl Twin {
+    /// The newest samples may have been deleted: who opens the store again does not know that they ever were.
+    fn forget_deleted(&mut self) {
+        let deleted = |number: usize, ms: i64| self.deleted.iter().any(|(n, range)| *n == number && range.contains(ms));
+        self.last.retain(|number, ms| !deleted(*number, *ms));
+        for (number, ms) in self.samples.keys() {
+            self.last.entry(*number).and_modify(|last| *last = (*last).max(*ms)).or_insert(*ms);
+        }
+        self.known_newest_ms = self.samples.keys().map(|(_, ms)| *ms).max().unwrap_or(i64::MIN);
+    }
 }
 
 fn labels(series: usize) -> Labels {
@@ -113,6 +127,7 @@ fn check_calls(calls: Vec<Call>, out_of_order_ms: i64, block_samples: u64) {
                 kept.clear();
                 drop(store);
                 store = Store::open(options.clone(), sim.env()).unwrap();
+                twin.forget_deleted();
             }
             Call::Keep => kept.push((twin.samples.clone(), store.snapshot())),
             Call::Drop => {
@@ -144,6 +159,7 @@ fn append(store: &Arc<Store>, twin: &mut Twin, out_of_order_ms: i64, now_ms: i64
         })
         .collect();
     let newest_ms = (!twin.taken.is_empty()).then_some(twin.newest_ms);
+    let known_newest_ms = newest_ms.map(|_| twin.known_newest_ms);
     let outcome = store.append(&batch).unwrap();
     let mut rejected: BTreeMap<usize, RejectReason> = outcome.rejected.iter().map(|r| (r.index, r.reason)).collect();
     assert_eq!(outcome.appended + rejected.len(), batch.len());
@@ -160,10 +176,11 @@ fn append(store: &Arc<Store>, twin: &mut Twin, out_of_order_ms: i64, now_ms: i64
             (None, Some(_)) => {}
             (None, None) => {
                 let in_order = last.is_none_or(|last| sample.timestamp_ms > last);
-                let oldest_ms = newest_ms.map_or(i64::MIN, |newest_ms| newest_ms - out_of_order_ms);
+                let oldest_ms = known_newest_ms.map_or(i64::MIN, |ms| ms.saturating_sub(out_of_order_ms));
                 assert!(in_order || out_of_order_ms > 0, "took {key:?} out of order");
                 assert!(in_order || sample.timestamp_ms >= oldest_ms, "took {key:?}, too old");
                 twin.newest_ms = twin.newest_ms.max(sample.timestamp_ms);
+                twin.known_newest_ms = twin.known_newest_ms.max(sample.timestamp_ms);
                 twin.samples.insert(key, sample.value.to_bits());
                 twin.last.insert(number, last.unwrap_or(i64::MIN).max(sample.timestamp_ms));
             }
