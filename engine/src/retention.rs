@@ -1,6 +1,7 @@
-//! How much is kept: so long, or so many bytes.
+//! How much is kept: so long, so many bytes, or so much of the disk.
 
 use pilaster_ingest::config::{ByteSize, PromDuration};
+use pilaster_storage::RetentionRule;
 
 use crate::config::Config;
 use crate::flags::Flags;
@@ -9,10 +10,14 @@ use crate::flags::Flags;
 const DEFAULT_MS: i64 = 15 * 86_400_000;
 
 /// Limits beyond which the oldest blocks go; at least one is set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Retention {
     pub ms: Option<i64>,
     pub bytes: Option<u64>,
+    /// Of the whole disk; goes before `bytes`.
+    pub percent: Option<f64>,
+    /// Series that are kept for a time of their own.
+    pub rules: Vec<RetentionRule>,
 }
 
 impl Retention {
@@ -22,17 +27,26 @@ impl Retention {
         let flag_bytes = flags.bytes("storage.tsdb.retention.size");
         let ms = config.retention_ms.into_iter().chain([flag_ms]).find(|ms| *ms > 0);
         let bytes = config.retention_bytes.into_iter().chain([flag_bytes]).find(|bytes| *bytes > 0);
-        Retention { ms: if ms.is_none() && bytes.is_none() { Some(DEFAULT_MS) } else { ms }, bytes }
+        let percent = Some(config.retention_percent).filter(|percent| *percent > 0.0);
+        Retention {
+            ms: if ms.is_none() && bytes.is_none() { Some(DEFAULT_MS) } else { ms },
+            bytes,
+            percent,
+            rules: config.retention_rules.clone(),
+        }
     }
 }
 
 impl std::fmt::Display for Retention {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let parts: Vec<String> =
-            [self.ms.map(|ms| PromDuration(ms).to_string()), self.bytes.map(|bytes| ByteSize(bytes).to_string())]
-                .into_iter()
-                .flatten()
-                .collect();
+        let parts: Vec<String> = [
+            self.ms.map(|ms| PromDuration(ms).to_string()),
+            self.bytes.map(|bytes| ByteSize(bytes).to_string()),
+            self.percent.map(|percent| format!("{percent}%")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
         f.write_str(&parts.join(" or "))
     }
 }
@@ -44,18 +58,44 @@ mod tests {
     use super::*;
     use crate::flags::{Command, parse};
 
+    fn retention(words: &[&str], text: &str) -> Result<Retention, String> {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let Ok(Command::Serve(flags)) = parse(&words) else { panic!("{words:?}") };
+        let config = Config::parse(text, Path::new("p.yml")).map_err(|error| error.to_string())?;
+        Ok(Retention::new(&flags, &config))
+    }
+
     #[test]
     fn the_file_goes_before_the_flags() {
-        let retention = |words: &[&str], text: &str| {
-            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-            let Ok(Command::Serve(flags)) = parse(&words) else { panic!("{words:?}") };
-            Retention::new(&flags, &Config::parse(text, Path::new("p.yml")).unwrap()).to_string()
-        };
+        let shown = |words: &[&str], text: &str| retention(words, text).unwrap().to_string();
         let in_file = "storage: {tsdb: {retention: {time: 3d, size: 2GB}}}\n";
-        assert_eq!(retention(&[], ""), "15d");
-        assert_eq!(retention(&["--storage.tsdb.retention.time=0s"], ""), "15d");
-        assert_eq!(retention(&["--storage.tsdb.retention.time=30d"], ""), "30d");
-        assert_eq!(retention(&["--storage.tsdb.retention.time=30d"], in_file), format!("3d or {}", ByteSize(2 << 30)));
-        assert_eq!(retention(&["--storage.tsdb.retention.size=1GB"], ""), ByteSize(1 << 30).to_string());
+        assert_eq!(shown(&[], ""), "15d");
+        assert_eq!(shown(&["--storage.tsdb.retention.time=0s"], ""), "15d");
+        assert_eq!(shown(&["--storage.tsdb.retention.time=30d"], ""), "30d");
+        assert_eq!(shown(&["--storage.tsdb.retention.time=30d"], in_file), format!("3d or {}", ByteSize(2 << 30)));
+        assert_eq!(shown(&["--storage.tsdb.retention.size=1GB"], ""), ByteSize(1 << 30).to_string());
+        assert_eq!(shown(&[], "storage: {tsdb: {retention: {percentage: 80}}}\n"), "15d or 80%");
+        assert_eq!(shown(&[], "storage: {tsdb: {retention: {percentage: 2.5, time: 1d}}}\n"), "1d or 2.5%");
+    }
+
+    #[test]
+    fn rules_are_read_and_wrong_ones_refused() {
+        let rules = |text: &str| {
+            let text = format!("storage:\n  tsdb:\n    retention_rules:\n    - {text}\n");
+            retention(&[], &text).map(|retention| retention.rules)
+        };
+        let found = rules("{match: '{job=\"x\",__name__=~\"a.*\"}', time: 90d}").unwrap();
+        assert_eq!((found[0].matchers.len(), found[0].ms), (2, 90 * 86_400_000));
+        for (text, reason) in [
+            ("{match: up}", "needs 'match' and 'time' (line 4)"),
+            ("{match: 'up{', time: 1d}", "parse error"),
+            ("{match: up, time: 0s}", "must be positive (line 4)"),
+            ("{match: up, time: 1d, more: 1}", "field more not found"),
+        ] {
+            let error = rules(text).unwrap_err();
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+        let error = retention(&[], "storage: {tsdb: {retention: {percentage: 101}}}\n").unwrap_err();
+        assert!(error.contains("must be in the range [0, 100], got 101"), "{error}");
     }
 }

@@ -250,6 +250,8 @@ const KNOWN_FEATURES: &[&str] = &[
     "use-start-timestamps",
     "type-and-unit-labels",
     "st-storage",
+    "exemplar-storage",
+    "metadata-wal-records",
 ];
 
 fn engine_options(flags: &Flags) -> EngineOptions {
@@ -317,6 +319,9 @@ fn open_store(app: &App) -> Result<Arc<Store>, ServerError> {
     let options = StoreOptions {
         retention_ms: app.retention.ms,
         retention_bytes: app.retention.bytes,
+        retention_percent: app.retention.percent,
+        retention_rules: app.retention.rules.clone(),
+        max_exemplars: max_exemplars(flags, &app.config()),
         out_of_order_ms: app.config().out_of_order_ms,
         wal_sync: if flags.get("storage.tsdb.wal-sync") == "written" { WalSync::Written } else { WalSync::Commit },
         wal_segment_bytes: usize::try_from(flags.bytes("storage.tsdb.wal-segment-size")).unwrap_or(usize::MAX),
@@ -336,6 +341,12 @@ fn open_store(app: &App) -> Result<Arc<Store>, ServerError> {
         tracing::error!(ranges = stats.wal_damaged_ranges, "parts of the write-ahead log were damaged and are lost");
     }
     Ok(store)
+}
+
+/// How many exemplars to keep: none unless the feature is on, as in Prometheus.
+fn max_exemplars(flags: &Flags, config: &Config) -> usize {
+    let on = flags.features().any(|feature| feature == "exemplar-storage");
+    if on { usize::try_from(config.max_exemplars).unwrap_or(0) } else { 0 }
 }
 
 fn host_label() -> (String, String) {

@@ -1,9 +1,10 @@
 //! The store as a [`Source`] of PromQL and SQL: one snapshot, whose samples pass through without being copied.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::buffer::ScalarBuffer;
+use parking_lot::Mutex;
 use pilaster_model::histogram::{CounterResetHint, Histogram};
 use pilaster_model::{Labels, Matcher, TimeRange};
 use pilaster_promql::source::{SampleBatch, Selection, SeriesRun, Source, SourceError};
@@ -13,11 +14,38 @@ use pilaster_storage::{SelectedSeries, SeriesSamples, Snapshot};
 #[derive(Clone)]
 pub struct StoreSource {
     snapshot: Snapshot,
+    /// What was asked for and stands in blocks that are set aside: one sentence each.
+    missing: Arc<Mutex<BTreeSet<String>>>,
+    /// Such a selection fails.
+    strict: bool,
 }
 
 impl StoreSource {
+    /// A source whose answers may lack what cannot be read, which [`StoreSource::warnings`] tells.
     pub fn new(snapshot: Snapshot) -> StoreSource {
-        StoreSource { snapshot }
+        StoreSource { snapshot, missing: Arc::default(), strict: false }
+    }
+
+    /// A source that refuses to select what it would answer in part, for those whose answers carry no warnings.
+    pub fn strict(snapshot: Snapshot) -> StoreSource {
+        StoreSource { strict: true, ..StoreSource::new(snapshot) }
+    }
+
+    /// What is missing in the answers so far.
+    pub fn warnings(&self) -> Vec<String> {
+        self.missing.lock().iter().cloned().collect()
+    }
+
+    fn note_missing(&self, range: TimeRange) {
+        for meta in self.snapshot.missing(range) {
+            let time =
+                |ms| chrono::DateTime::from_timestamp_millis(ms).map_or(ms.to_string(), |time| time.to_rfc3339());
+            let (from, to) = (time(meta.min_ms), time(meta.max_ms));
+            let name = &meta.name;
+            self.missing.lock().insert(format!(
+                "incomplete: block {name} with samples from {from} to {to} cannot be read and is set aside"
+            ));
+        }
     }
 
     /// The snapshot itself, for what PromQL does not ask.
@@ -34,16 +62,24 @@ impl std::fmt::Debug for StoreSource {
 
 impl Source for StoreSource {
     fn select(&self, matchers: &[Matcher], range: TimeRange) -> Result<Arc<dyn Selection>, SourceError> {
+        self.note_missing(range);
+        if self.strict
+            && let Some(warning) = self.warnings().into_iter().next()
+        {
+            return Err(SourceError::Storage(format!("{warning}; ask for other times").into()));
+        }
         let series = self.snapshot.select(matchers, range).map_err(refused)?;
         let labels = series.iter().map(|one| one.labels.clone()).collect();
         Ok(Arc::new(StoreSelection { snapshot: self.snapshot.clone(), range, series, labels }))
     }
 
     fn label_names(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>, SourceError> {
+        self.note_missing(range);
         self.snapshot.label_names(matchers, range).map_err(refused)
     }
 
     fn label_values(&self, name: &str, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>, SourceError> {
+        self.note_missing(range);
         self.snapshot.label_values(name, matchers, range).map_err(refused)
     }
 }

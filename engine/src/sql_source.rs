@@ -26,7 +26,7 @@ impl StoreProvider {
 
 impl SourceProvider for StoreProvider {
     fn snapshot(&self) -> Arc<dyn Source> {
-        Arc::new(StoreSource::new(self.store.snapshot()))
+        Arc::new(StoreSource::strict(self.store.snapshot()))
     }
 
     fn now_ms(&self) -> i64 {

@@ -12,6 +12,7 @@
 pub mod block;
 pub mod env;
 mod error;
+mod exemplars;
 mod head;
 mod manifest;
 mod metadata;
@@ -22,9 +23,10 @@ mod tombstone;
 pub mod wal;
 
 pub use error::Error;
+pub use exemplars::{Exemplar, ExemplarOutcome, ExemplarStats, SeriesExemplars};
 pub use head::{HeadCardinality, RejectReason, SeriesRef};
 pub use metadata::Metadata;
 pub use snapshot::{SelectPlan, SelectedSeries, SeriesSamples, Snapshot};
 pub use stats::Stats;
-pub use store::{AppendOutcome, HistogramSample, Rejected, ReplayProgress, Sample, Store, StoreOptions};
+pub use store::{AppendOutcome, HistogramSample, Rejected, ReplayProgress, RetentionRule, Sample, Store, StoreOptions};
 pub use wal::WalSync;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use pilaster_model::{Histogram, Labels, Matcher, TimeRange};
 
-use crate::block::{Block, BlockSamples};
+use crate::block::{Block, BlockMeta, BlockSamples};
 use crate::head::{Columns, Head, HeadView, SameHash, Timelines};
 use crate::store::{View, histograms_in};
 use crate::tombstone::{Source, about, hidden};
@@ -120,6 +120,11 @@ impl Snapshot {
     /// All blocks, oldest first.
     pub fn blocks(&self) -> &[Arc<Block>] {
         &self.0.view.blocks
+    }
+
+    /// Live blocks with samples in `range` that could not be opened: what they hold is missing here.
+    pub fn missing(&self, range: TimeRange) -> impl Iterator<Item = &BlockMeta> {
+        self.0.view.set_aside.iter().filter(move |meta| range.overlaps(&TimeRange::new(meta.min_ms, meta.max_ms)))
     }
 
     fn blocks_in(&self, range: TimeRange) -> impl Iterator<Item = (u32, &Arc<Block>)> {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::RejectReason;
+use crate::{ExemplarStats, RejectReason};
 
 /// A moment's numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Stats {
     pub head_min_ms: Option<i64>,
     pub head_max_ms: Option<i64>,
     pub blocks: u64,
+    /// Blocks that could not be opened.
+    pub blocks_set_aside: u64,
     pub block_bytes: u64,
     pub block_samples: u64,
     /// Oldest and newest sample in blocks.
@@ -43,6 +45,10 @@ pub struct Stats {
     pub wal_segments: u64,
     /// Ranges of the log that were acknowledged once and could not be read at the start.
     pub wal_damaged_ranges: u64,
+    /// Bytes at the end of the log that were no whole record at the start.
+    pub wal_torn_bytes: u64,
+    pub exemplars: ExemplarStats,
+    pub metadata_entries: u64,
 }
 
 /// What is counted while the store works.

@@ -317,6 +317,9 @@ impl Files for Liar {
     fn lock(&self, dir: &Path) -> io::Result<Box<dyn DirLock>> {
         self.files.lock(dir)
     }
+    fn total_bytes(&self, dir: &Path) -> io::Result<u64> {
+        self.files.total_bytes(dir)
+    }
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
         self.files.free_bytes(dir)
     }

@@ -13,6 +13,7 @@ use super::output::{StatsDetail, Timings, query_body};
 use super::params::{Params, parse_duration};
 use super::{json_response, success, success_value};
 use crate::app::{App, now_ms};
+use crate::source::StoreSource;
 
 /// A panel wider than this asks for more points than any screen has.
 const MOST_POINTS: i64 = 11_000;
@@ -24,7 +25,8 @@ pub(super) async fn instant(State(app): State<Arc<App>>, params: Params) -> Resu
     let parts = app.parts().ok_or_else(not_ready)?;
     let (engine, source) = (parts.engine.clone(), app.source().ok_or_else(not_ready)?);
     let (text, limits) = (request.text.clone(), request.limits.clone());
-    request.run(&app, async move { engine.instant_with(source, &text, at_ms, &limits).await }).await
+    let evaluated = source.clone();
+    request.run(&app, source, async move { engine.instant_with(evaluated, &text, at_ms, &limits).await }).await
 }
 
 pub(super) async fn range(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
@@ -48,7 +50,9 @@ pub(super) async fn range(State(app): State<Arc<App>>, params: Params) -> Result
     let parts = app.parts().ok_or_else(not_ready)?;
     let (engine, source) = (parts.engine.clone(), app.source().ok_or_else(not_ready)?);
     let (text, limits) = (request.text.clone(), request.limits.clone());
-    request.run(&app, async move { engine.range_with(source, &text, start_ms, end_ms, step_ms, &limits).await }).await
+    let evaluated = source.clone();
+    let evaluate = async move { engine.range_with(evaluated, &text, start_ms, end_ms, step_ms, &limits).await };
+    request.run(&app, source, evaluate).await
 }
 
 /// Exemplars are not stored: the answer is that there are none.
@@ -125,6 +129,7 @@ impl Request {
     async fn run(
         self,
         app: &Arc<App>,
+        source: Arc<StoreSource>,
         evaluate: impl Future<Output = Result<Output, QueryError>> + Send + 'static,
     ) -> Result<Response, ApiError> {
         let arrived = Instant::now();
@@ -147,6 +152,7 @@ impl Request {
             metrics.metrics.query_samples_read.add(output.stats.samples_read as u64);
             truncate(&mut output, self.limit);
             output.annotations.warnings.extend(self.warning);
+            output.annotations.warnings.extend(source.warnings());
             let timings = Timings { queue: queued.as_secs_f64(), total: took.as_secs_f64() };
             Ok(query_body(&output, self.stats, &timings))
         });

@@ -36,15 +36,42 @@ fn store(app: &App, text: &mut TextWriter) {
         }),
         ("prometheus_tsdb_blocks_loaded", "Number of currently loaded data blocks.", number(stats.blocks)),
         ("prometheus_tsdb_storage_blocks_bytes", "The number of bytes used by all blocks.", number(stats.block_bytes)),
+        ("pilaster_blocks_set_aside", "Blocks that cannot be read and are not served.", number(stats.blocks_set_aside)),
         ("pilaster_block_samples", "Samples in all blocks.", number(stats.block_samples)),
         ("prometheus_tsdb_wal_storage_size_bytes", "Size of the write log directory.", number(stats.wal_bytes)),
         ("prometheus_tsdb_wal_segment_current", "Number of segments of the write log.", number(stats.wal_segments)),
         ("pilaster_wal_damaged_ranges", "Parts of the write log that could not be read at start.", {
             number(stats.wal_damaged_ranges)
         }),
-        ("prometheus_tsdb_retention_limit_bytes", "Most bytes of blocks and log; 0 for no limit.", {
-            number(app.retention.bytes.unwrap_or(0))
+        ("pilaster_wal_torn_bytes", "Bytes at the end of the write log that were no whole record at start.", {
+            number(stats.wal_torn_bytes)
         }),
+        ("prometheus_tsdb_retention_limit_bytes", "Most bytes of blocks and log; 0 for no limit.", {
+            number(parts.store.retention_limit_bytes().unwrap_or(0))
+        }),
+        (
+            "prometheus_tsdb_retention_limit_percentage",
+            "Most percent of the disk that blocks and log may take; 0 for no limit.",
+            app.retention.percent.unwrap_or(0.0),
+        ),
+        ("prometheus_tsdb_exemplar_exemplars_in_storage", "Number of exemplars currently in circular storage.", {
+            number(stats.exemplars.stored)
+        }),
+        (
+            "prometheus_tsdb_exemplar_series_with_exemplars_in_storage",
+            "Number of series with exemplars currently in circular storage.",
+            number(stats.exemplars.series),
+        ),
+        (
+            "prometheus_tsdb_exemplar_last_exemplars_timestamp_seconds",
+            "The timestamp of the oldest exemplar stored in circular storage.",
+            stats.exemplars.oldest_ms.map_or(0.0, |ms| ms as f64 / 1000.0),
+        ),
+        (
+            "prometheus_tsdb_exemplar_max_exemplars",
+            "Total number of exemplars the exemplar storage can store, resizeable.",
+            number(stats.exemplars.max),
+        ),
         (
             "prometheus_tsdb_retention_limit_seconds",
             "How long to retain samples.",
@@ -91,6 +118,14 @@ fn store(app: &App, text: &mut TextWriter) {
             "Blocks removed because the time limit was exceeded.",
             stats.blocks_expired,
         ),
+        ("prometheus_tsdb_exemplar_exemplars_appended_total", "Total number of appended exemplars.", {
+            stats.exemplars.appended
+        }),
+        (
+            "prometheus_tsdb_exemplar_out_of_order_exemplars_total",
+            "Total number of out of order exemplar ingestion failed attempts.",
+            stats.exemplars.out_of_order,
+        ),
         ("prometheus_tsdb_wal_corruptions_total", "Total number of WAL corruptions.", stats.wal_damaged_ranges),
     ] {
         text.counter(name, help, value as f64);
@@ -104,8 +139,7 @@ fn store(app: &App, text: &mut TextWriter) {
             (vec![("type", "histogram")], stats.histograms_appended as f64),
         ],
     );
-    let entries = parts.store.metadata().len() as f64;
-    text.gauge("pilaster_metadata_entries", "Metrics with metadata.", entries);
+    text.gauge("pilaster_metadata_entries", "Metrics with metadata.", number(stats.metadata_entries));
 }
 
 fn scrapes(app: &App, text: &mut TextWriter) {

@@ -23,13 +23,14 @@ pub(super) async fn label_names(State(app): State<Arc<App>>, params: Params) -> 
     let limit = params.limit()?;
     let range = time_range(&params)?;
     let selectors = selectors(&params, ApiError::bad_data)?;
-    let Some(range) = range else { return Ok(strings(Vec::new(), limit)) };
+    let Some(range) = range else { return Ok(strings(Vec::new(), limit, Vec::new())) };
     let source = app.source().ok_or_else(not_ready)?;
+    let asked = source.clone();
     let names = on_query_threads(&app, move || {
-        union(&source, &selectors, |source, matchers| source.label_names(matchers, range))
+        union(&asked, &selectors, |source, matchers| source.label_names(matchers, range))
     })
     .await?;
-    Ok(strings(names, limit))
+    Ok(strings(names, limit, source.warnings()))
 }
 
 pub(super) async fn label_values(State(app): State<Arc<App>>, uri: Uri, params: Params) -> Result<Response, ApiError> {
@@ -37,13 +38,14 @@ pub(super) async fn label_values(State(app): State<Arc<App>>, uri: Uri, params: 
     let limit = params.limit()?;
     let range = time_range(&params)?;
     let selectors = selectors(&params, ApiError::bad_data)?;
-    let Some(range) = range else { return Ok(strings(Vec::new(), limit)) };
+    let Some(range) = range else { return Ok(strings(Vec::new(), limit, Vec::new())) };
     let source = app.source().ok_or_else(not_ready)?;
+    let asked = source.clone();
     let values = on_query_threads(&app, move || {
-        union(&source, &selectors, |source, matchers| source.label_values(&name, matchers, range))
+        union(&asked, &selectors, |source, matchers| source.label_values(&name, matchers, range))
     })
     .await?;
-    Ok(strings(values, limit))
+    Ok(strings(values, limit, source.warnings()))
 }
 
 pub(super) async fn series(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
@@ -55,10 +57,11 @@ pub(super) async fn series(State(app): State<Arc<App>>, params: Params) -> Resul
     let selectors = selectors(&params, |reason| ApiError::parameter("match[]", reason))?;
     let Some(range) = range else { return Ok(success(b"[]", &[])) };
     let source = app.source().ok_or_else(not_ready)?;
+    let asked = source.clone();
     let (body, cut) = on_query_threads(&app, move || {
         let mut selections = Vec::with_capacity(selectors.len());
         for matchers in &selectors {
-            selections.push(source.select(matchers, range)?);
+            selections.push(asked.select(matchers, range)?);
         }
         // One selector is the common case, and its label sets are ascending and distinct already.
         let mut merged: Vec<&Labels> = selections.iter().flat_map(|selection| selection.labels()).collect();
@@ -79,7 +82,9 @@ pub(super) async fn series(State(app): State<Arc<App>>, params: Params) -> Resul
         Ok((out, shown < merged.len()))
     })
     .await?;
-    Ok(success(&body, &if cut { vec![TRUNCATED.to_owned()] } else { Vec::new() }))
+    let mut warnings = source.warnings();
+    warnings.extend(cut.then(|| TRUNCATED.to_owned()));
+    Ok(success(&body, &warnings))
 }
 
 /// Runs blocking work on the query threads.
@@ -114,8 +119,7 @@ fn union(
     }
 }
 
-fn strings(mut texts: Vec<String>, limit: Option<usize>) -> Response {
-    let mut warnings = Vec::new();
+fn strings(mut texts: Vec<String>, limit: Option<usize>, mut warnings: Vec<String>) -> Response {
     if let Some(limit) = limit
         && texts.len() > limit
     {

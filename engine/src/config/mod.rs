@@ -9,10 +9,15 @@ mod schema;
 
 use std::path::{Path, PathBuf};
 
-use pilaster_ingest::config::yaml::{self, FromYaml, Node};
+use pilaster_ingest::config::yaml::{self, FromYaml, Node, Scalar};
 use pilaster_ingest::config::{ByteSize, GlobalConfig, PromDuration, ScrapeConfig, check_unique_jobs, join_directory};
 
+use pilaster_storage::RetentionRule;
+
 use self::check::Refusal;
+
+/// Prometheus's.
+const DEFAULT_MAX_EXEMPLARS: i64 = 100_000;
 
 /// Why a configuration was refused.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +39,12 @@ pub struct Config {
     pub retention_ms: Option<i64>,
     /// How many bytes to keep, where the file says so.
     pub retention_bytes: Option<u64>,
+    /// How many percent of the disk to use; 0 for no limit.
+    pub retention_percent: f64,
+    /// Series that are kept for a time of their own.
+    pub retention_rules: Vec<RetentionRule>,
+    /// How many exemplars to keep.
+    pub max_exemplars: i64,
     /// How far samples may be out of order.
     pub out_of_order_ms: i64,
     /// What the file asks for and is not built yet: one sentence each.
@@ -83,7 +94,18 @@ impl Config {
             let text = node.and_then(|node| given(node, key)).and_then(Node::text)?;
             PromDuration::parse(text).ok().map(PromDuration::ms)
         };
+        let percent = retention.and_then(|node| given(node, "percentage")).and_then(number).unwrap_or(0.0);
+        if !(0.0..=100.0).contains(&percent) {
+            let reason = "'storage.tsdb.retention.percentage' must be in the range [0, 100]";
+            return Err(refuse(format!("{reason}, got {percent}")));
+        }
+        let exemplars = given(&root, "storage").and_then(|storage| given(storage, "exemplars"));
+        let max_exemplars = exemplars.and_then(|node| given(node, "max_exemplars")).and_then(number);
+        let rules = tsdb.map_or(&[][..], |tsdb| items(tsdb, "retention_rules"));
         Ok(Config {
+            retention_percent: percent,
+            retention_rules: rules.iter().map(retention_rule).collect::<Result<_, _>>().map_err(refuse)?,
+            max_exemplars: max_exemplars.map_or(DEFAULT_MAX_EXEMPLARS, |count| count as i64),
             retention_ms: duration(retention, "time"),
             retention_bytes: retention
                 .and_then(|node| given(node, "size"))
@@ -130,6 +152,29 @@ impl Config {
     pub fn external_labels(&self) -> Vec<(String, String)> {
         self.global.external_labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
     }
+}
+
+/// A number, whole or not.
+fn number(node: &Node) -> Option<f64> {
+    match node.scalar() {
+        Some(Scalar::Float(number)) => Some(number),
+        _ => node.text().and_then(|text| text.parse().ok()),
+    }
+}
+
+fn retention_rule(node: &Node) -> Result<RetentionRule, String> {
+    let at = format!("(line {})", node.line);
+    let of = |key: &str| node.get(key).and_then(Node::text).unwrap_or_default();
+    if of("match").is_empty() || of("time").is_empty() {
+        return Err(format!("a rule in 'storage.tsdb.retention_rules' needs 'match' and 'time' {at}"));
+    }
+    let matchers = pilaster_promql::parser::parse_selector(of("match"))
+        .map_err(|error| format!("'match' in 'storage.tsdb.retention_rules': {error} {at}"))?;
+    let ms = PromDuration::parse(of("time")).map_or(0, PromDuration::ms);
+    if ms <= 0 {
+        return Err(format!("'time' in 'storage.tsdb.retention_rules' must be positive {at}"));
+    }
+    Ok(RetentionRule { matchers, ms })
 }
 
 /// The value under `key`, unless it is null.
@@ -295,11 +340,6 @@ fn notices(root: &Node) -> Vec<String> {
         if root.get(key).is_some_and(|node| !node.items().is_empty() || !node.entries().is_empty()) {
             notices.push(format!("{key}: {what}"));
         }
-    }
-    let tsdb = given(root, "storage").and_then(|storage| given(storage, "tsdb"));
-    let retention = tsdb.and_then(|tsdb| given(tsdb, "retention"));
-    if retention.is_some_and(|retention| given(retention, "percentage").is_some()) {
-        notices.push("storage.tsdb.retention.percentage: not built yet: time and size work".to_owned());
     }
     notices
 }

@@ -365,8 +365,12 @@ const TSDB: Shape = Shape::Record(&Record {
         field("stale_series_compaction_threshold", Float),
         field("chunk_encoding", CHUNKS),
         with_default("retention", RETENTION, "{}"),
+        field("retention_rules", List(&RETENTION_RULE, "[]config.RetentionRule")),
     ]],
 });
+/// Not in Prometheus.
+const RETENTION_RULE: Shape =
+    Shape::Record(&Record { go: "config.RetentionRule", groups: &[&[field("match", Text), field("time", Duration)]] });
 const CHUNKS: Shape = Shape::Record(&Record { go: "config.plain", groups: &[&[field("floats", Text)]] });
 const RETENTION: Shape = Shape::Record(&Record {
     go: "config.plain",

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use pilaster_model::{Labels, METRIC_NAME, is_stale};
-use pilaster_storage::{AppendOutcome, Error, HistogramSample, RejectReason, Rejected, Sample, Store};
+use pilaster_storage::{AppendOutcome, Error, HistogramSample, Metadata, RejectReason, Rejected, Sample, Store};
 
 use super::request::{Request, decode_v1, decode_v2};
 
@@ -216,7 +216,12 @@ fn store_request(store: &Store, request: Request<'_>, version: Version, now_ms: 
             batch.histogram_origins.push(pairs);
         }
     }
-    let appended = match append(store, &batch) {
+    let metadata: Vec<Metadata> = metadata
+        .iter()
+        .filter(|one| !one.metric.is_empty())
+        .map(|one| Metadata::new(one.metric, one.kind, one.help, one.unit))
+        .collect();
+    let appended = match store.set_metadata(&metadata).and_then(|()| append(store, &batch)) {
         Ok(appended) => appended,
         Err(error) => return failure(&error),
     };
@@ -231,11 +236,6 @@ fn store_request(store: &Store, request: Request<'_>, version: Version, now_ms: 
             let series = Labels::from_pairs(batch.origin(rejected.index).iter().copied());
             format!("{reason}: timestamp {} for series {series}", batch.timestamp_ms(rejected.index))
         });
-    }
-    for metadata in &metadata {
-        if !metadata.metric.is_empty() {
-            store.set_metadata(metadata.metric, metadata.kind, metadata.help, metadata.unit);
-        }
     }
     let refused_histograms = appended.rejected.iter().filter(|rejected| rejected.index >= batch.floats.len()).count();
     let written_histograms = batch.histograms.len() - refused_histograms;

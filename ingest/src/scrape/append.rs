@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pilaster_model::{Histogram, stale_nan};
-use pilaster_storage::{HistogramSample, RejectReason, Sample, SeriesRef, Store};
+use pilaster_storage::{HistogramSample, Metadata, RejectReason, Sample, SeriesRef, Store};
 use tokio::time::Instant;
 
 use super::ScrapeOptions;
@@ -277,8 +277,15 @@ impl Taker {
     fn publish_metadata(&self, job: &Job, target: &Target, scrape: u64) {
         let mut metadata = target.metadata.lock();
         metadata.retain(|_, entry| scrape - entry.seen <= METADATA_SCRAPES);
-        for (metric, entry) in metadata.iter().filter(|(_, entry)| entry.changed == scrape) {
-            job.store.set_metadata(metric, entry.kind.name(), &entry.help, &entry.unit);
+        let changed: Vec<Metadata> = metadata
+            .iter()
+            .filter(|(_, entry)| entry.changed == scrape)
+            .map(|(metric, entry)| Metadata::new(metric, entry.kind.name(), &entry.help, &entry.unit))
+            .collect();
+        if let Err(error) = job.store.set_metadata(&changed) {
+            tracing::error!(target = target.url(), err = %error, "Metadata not stored; the next scrape tells it again");
+            let lost = metadata.values_mut().filter(|entry| entry.changed == scrape);
+            lost.for_each(|entry| entry.changed = scrape + 1);
         }
     }
 }

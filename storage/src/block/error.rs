@@ -44,6 +44,16 @@ impl BlockError {
         matches!(self, BlockError::Checksum { .. } | BlockError::Malformed { .. })
     }
 
+    /// Whether no later try could read it either: the bytes are bad, gone, or on a part of the disk that fails.
+    pub fn is_lost(&self) -> bool {
+        match self {
+            BlockError::Io { source, .. } => {
+                source.kind() == io::ErrorKind::NotFound || source.raw_os_error() == Some(libc::EIO)
+            }
+            other => other.is_corruption(),
+        }
+    }
+
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BlockError {
         move |source| BlockError::Io { action, path: path.to_owned(), source }
     }

@@ -62,6 +62,9 @@ pub trait Files: Send + Sync + Debug {
     /// Takes `dir` for this process; `WouldBlock` while another holds it.
     fn lock(&self, dir: &Path) -> io::Result<Box<dyn DirLock>>;
 
+    /// Bytes of the whole disk that `dir` lies on.
+    fn total_bytes(&self, dir: &Path) -> io::Result<u64>;
+
     /// Bytes that can still be written below `dir`.
     fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
 }

@@ -156,17 +156,24 @@ impl Files for OsFiles {
         Ok(Box::new(OsDirLock(file)))
     }
 
-    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
-        let path = std::ffi::CString::new(dir.as_os_str().as_bytes())?;
-        let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
-        // SAFETY: `path` is NUL-terminated and `stat` is large enough for what the call writes.
-        if unsafe { libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: a successful call has written the whole structure.
-        let stat = unsafe { stat.assume_init() };
-        Ok(stat.f_bavail * stat.f_frsize)
+    fn total_bytes(&self, dir: &Path) -> io::Result<u64> {
+        statvfs(dir).map(|stat| stat.f_blocks * stat.f_frsize)
     }
+
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        statvfs(dir).map(|stat| stat.f_bavail * stat.f_frsize)
+    }
+}
+
+fn statvfs(dir: &Path) -> io::Result<libc::statvfs> {
+    let path = std::ffi::CString::new(dir.as_os_str().as_bytes())?;
+    let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: `path` is NUL-terminated and `stat` is large enough for what the call writes.
+    if unsafe { libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a successful call has written the whole structure.
+    Ok(unsafe { stat.assume_init() })
 }
 
 #[derive(Debug)]

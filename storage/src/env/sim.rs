@@ -359,6 +359,10 @@ impl Files for Sim {
         Ok(Box::new(SimLock { sim: self.clone(), dir: dir.to_owned(), life: disk.life }))
     }
 
+    fn total_bytes(&self, _dir: &Path) -> io::Result<u64> {
+        Ok(self.0.disk.lock().capacity_bytes)
+    }
+
     fn free_bytes(&self, _dir: &Path) -> io::Result<u64> {
         let disk = self.0.disk.lock();
         Ok(disk.capacity_bytes.saturating_sub(disk.used_bytes()))

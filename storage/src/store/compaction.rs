@@ -35,8 +35,8 @@ impl Store {
     pub(super) fn compact(&self, maintenance: &mut Maintenance) -> Result<(), Error> {
         let mut result = Ok(());
         while let Some(window) = self.plan(maintenance) {
-            match self.merge(maintenance, &window) {
-                Ok(()) => {
+            match self.merge(maintenance, &window, &|_| true) {
+                Ok(_) => {
                     self.counters.compactions.fetch_add(1, Ordering::Relaxed);
                 }
                 Err(error) => {
@@ -65,7 +65,9 @@ impl Store {
             }
             let level = index as u8 + 1;
             let mut windows: BTreeMap<i64, Vec<&BlockMeta>> = BTreeMap::new();
-            for block in &maintenance.manifest.blocks {
+            let set_aside = &self.current_view().set_aside;
+            let is_open = |block: &&BlockMeta| set_aside.iter().all(|aside| aside.name != block.name);
+            for block in maintenance.manifest.blocks.iter().filter(is_open) {
                 let number = block.min_ms.div_euclid(width_ms);
                 if block.max_ms.div_euclid(width_ms) == number && block.level <= level {
                     windows.entry(number).or_default().push(block);
@@ -113,21 +115,33 @@ impl Store {
         Ok(read)
     }
 
-    /// Writes a block again without what is deleted.
-    pub(super) fn rewrite(&self, maintenance: &mut Maintenance, name: String) -> Result<(), Error> {
+    /// Writes a block again without what is deleted, and without the series that `keep` does not want. The names of
+    /// what takes its place.
+    pub(super) fn rewrite(
+        &self,
+        maintenance: &mut Maintenance,
+        name: String,
+        keep: &dyn Fn(&Labels) -> bool,
+    ) -> Result<Vec<String>, Error> {
         let Some(block) = maintenance.manifest.blocks.iter().find(|block| block.name == name) else {
             // It is gone, and the tombstones about it go with the next change.
             let metas = maintenance.manifest.blocks.clone();
-            return self.replace_blocks(maintenance, metas, Vec::new());
+            return self.replace_blocks(maintenance, metas, Vec::new()).map(|()| Vec::new());
         };
         let (start_ms, level) = (block.min_ms.div_euclid(self.options.block_ms), block.level);
         let start_ms = start_ms.saturating_mul(self.options.block_ms);
-        self.merge(maintenance, &Window { start_ms, level, names: vec![name] })
+        self.merge(maintenance, &Window { start_ms, level, names: vec![name] }, keep)
     }
 
-    fn merge(&self, maintenance: &mut Maintenance, window: &Window) -> Result<(), Error> {
+    /// The names of the results.
+    fn merge(
+        &self,
+        maintenance: &mut Maintenance,
+        window: &Window,
+        keep: &dyn Fn(&Labels) -> bool,
+    ) -> Result<Vec<String>, Error> {
         let mut metas = Vec::new();
-        let written = self.write_merged(window, &mut metas).and_then(|()| self.open_blocks(&metas));
+        let written = self.write_merged(window, keep, &mut metas).and_then(|()| self.open_blocks(&metas));
         let opened = match written {
             Ok(opened) => opened,
             Err(error) => {
@@ -135,6 +149,7 @@ impl Store {
                 return Err(error);
             }
         };
+        let names = metas.iter().map(|meta| meta.name.clone()).collect();
         // The results stand where the oldest of their sources stood.
         let mut all = Vec::with_capacity(maintenance.manifest.blocks.len());
         for block in &maintenance.manifest.blocks {
@@ -144,18 +159,26 @@ impl Store {
                 all.push(block.clone());
             }
         }
-        self.replace_blocks(maintenance, all, opened)
+        self.replace_blocks(maintenance, all, opened).map(|()| names)
     }
 
     /// Writes what the blocks of `window` hold together.
-    fn write_merged(&self, window: &Window, metas: &mut Vec<BlockMeta>) -> Result<(), Error> {
+    fn write_merged(
+        &self,
+        window: &Window,
+        keep: &dyn Fn(&Labels) -> bool,
+        metas: &mut Vec<BlockMeta>,
+    ) -> Result<(), Error> {
         let view = self.current_view();
         let sources: Vec<Arc<Block>> =
             view.blocks.iter().filter(|block| window.names.contains(&block.meta().name)).cloned().collect();
         let mut by_labels: BTreeMap<Labels, Vec<(usize, u32)>> = BTreeMap::new();
         for (source, block) in sources.iter().enumerate() {
             for id in block.select(&[]) {
-                by_labels.entry(block.labels(id)).or_default().push((source, id));
+                let labels = block.labels(id);
+                if keep(&labels) {
+                    by_labels.entry(labels).or_default().push((source, id));
+                }
             }
         }
         let samples_in = |(source, id): &(usize, u32)| sources[*source].sample_count(*id) as u64;

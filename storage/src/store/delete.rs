@@ -27,7 +27,10 @@ impl Store {
             let has_some = |id: u32| block.series_range(id).overlaps(&range);
             range.overlaps(&block_range) && block.select(matchers).into_iter().any(has_some)
         });
-        let blocks: Vec<String> = with_some.map(|block| block.meta().name.clone()).collect();
+        // What is set aside may come back.
+        let set_aside = view.set_aside.iter().filter(|meta| range.overlaps(&TimeRange::new(meta.min_ms, meta.max_ms)));
+        let blocks: Vec<String> =
+            with_some.map(|block| block.meta().name.clone()).chain(set_aside.map(|meta| meta.name.clone())).collect();
         // Between appends: the log has exactly what the head was given.
         let (epoch, log_before) = self.head.epochs.end_epoch(|| self.wal.next_sequence());
         let head = !self.head.select(matchers, range, HeadView { epoch, flushed: view.flushed }).is_empty();
@@ -48,9 +51,13 @@ impl Store {
     /// The first block that could not be rewritten; those before it were.
     pub fn clean_tombstones(&self) -> Result<(), Error> {
         let maintenance = &mut *self.maintenance.lock();
-        let names = |manifest: &Manifest| manifest.tombstones.iter().find_map(|one| one.blocks.first().cloned());
+        let set_aside: Vec<String> = self.current_view().set_aside.iter().map(|meta| meta.name.clone()).collect();
+        let names = |manifest: &Manifest| {
+            let mut all = manifest.tombstones.iter().flat_map(|one| &one.blocks);
+            all.find(|name| !set_aside.contains(name)).cloned()
+        };
         while let Some(name) = names(&maintenance.manifest) {
-            self.rewrite(maintenance, name)?;
+            self.rewrite(maintenance, name, &|_| true)?;
         }
         self.remove_doomed(maintenance);
         Ok(())

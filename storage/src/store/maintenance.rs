@@ -1,9 +1,10 @@
 //! What a timer does: flush, compact, expire, forget, and remove what nobody uses any more.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::retention::TrustedTime;
 use super::{Store, View};
 use crate::Error;
 use crate::block::{Block, BlockMeta};
@@ -12,6 +13,9 @@ use crate::manifest::Manifest;
 
 /// A series without samples in memory is kept for so long, for those who have its reference.
 const IDLE_GRACE_MS: i64 = 60_000;
+
+/// How far ahead of the clock a sample may be and still be one of now.
+const FUTURE_MS: i64 = 3_600_000;
 
 /// Records with sequences below `sequence` have no timestamp above `max_ms`.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +36,9 @@ pub(super) struct Maintenance {
     pub unmergeable: HashSet<(i64, u8)>,
     /// Blocks that are off the manifest; their files go with the last snapshot that has them.
     pub doomed: Vec<Arc<Block>>,
+    pub trusted_time: TrustedTime,
+    /// Per block, the retention rules that were applied to it.
+    pub rules_applied: HashMap<String, Vec<bool>>,
 }
 
 impl Maintenance {
@@ -42,6 +49,8 @@ impl Maintenance {
             pending_drop: None,
             unmergeable: HashSet::new(),
             doomed: Vec::new(),
+            trusted_time: TrustedTime::default(),
+            rules_applied: HashMap::new(),
         }
     }
 }
@@ -54,11 +63,13 @@ impl Store {
     /// The first thing that failed; the others were done. The next call tries again.
     pub fn maintain(&self) -> Result<(), Error> {
         let maintenance = &mut *self.maintenance.lock();
+        let newest_ms = self.max_ms().unwrap_or(i64::MAX);
+        let trusted_ms = maintenance.trusted_time.look(self.env.clock.now_ms(), newest_ms);
         let mut result = self.log_unlogged();
         result = result.and(self.mark(maintenance));
         // Not while a part of it is not in the log: that would bring back what was deleted meanwhile.
         if result.is_ok()
-            && let Some(cut_ms) = self.complete_before()
+            && let Some(cut_ms) = self.complete_before(trusted_ms)
         {
             result = self.flush_before(maintenance, Some(cut_ms));
         }
@@ -67,6 +78,7 @@ impl Store {
         self.counters.series_forgotten.fetch_add(forgotten, Ordering::Relaxed);
         result = result.and(self.compact(maintenance));
         result = result.and(self.expire(maintenance));
+        result = result.and(self.apply_retention_rules(maintenance));
         self.remove_doomed(maintenance);
         result
     }
@@ -82,10 +94,12 @@ impl Store {
     }
 
     /// The end of the block ranges that are complete, where the head has any sample of them. Half a range more than a
-    /// whole one stays, for samples that are on their way.
-    fn complete_before(&self) -> Option<i64> {
+    /// whole one stays, for samples that are on their way. A sample from the future completes nothing: what comes after
+    /// it would all be too old.
+    fn complete_before(&self, trusted_ms: i64) -> Option<i64> {
         let block_ms = self.options.block_ms;
-        let settled_ms = self.head.max_ms()?.saturating_sub(block_ms / 2);
+        let newest_ms = self.head.max_ms()?.min(trusted_ms.saturating_add(FUTURE_MS));
+        let settled_ms = newest_ms.saturating_sub(block_ms / 2);
         let cut_ms = settled_ms.div_euclid(block_ms).saturating_mul(block_ms);
         let flushed = self.view.read().flushed;
         (flushed.before_ms < cut_ms && self.head.min_ms(flushed)? < cut_ms).then_some(cut_ms)
@@ -121,40 +135,14 @@ impl Store {
         while maintenance.marks.front().is_some_and(|mark| mark.sequence <= sequence) {
             maintenance.marks.pop_front();
         }
-        if let Err(error) = self.wal.truncate_before(sequence) {
+        // What the log says of metrics must stand elsewhere before it goes.
+        let _alone = self.metadata_gate.write();
+        let stored = self.metadata.store(&*self.env.files, &self.options.dir);
+        let cut = stored.and_then(|()| self.wal.truncate_before(sequence).map_err(Error::from));
+        if let Err(error) = cut {
             // Nothing is lost but room; the next flush tries again.
             tracing::warn!(%error, "could not remove old segments of the write-ahead log");
         }
-    }
-
-    /// Removes blocks beyond retention.
-    fn expire(&self, maintenance: &mut Maintenance) -> Result<(), Error> {
-        let oldest_ms = self.expired_before();
-        let limit_bytes = self.options.retention_bytes.unwrap_or(u64::MAX);
-        let mut used_bytes = self.wal.size_bytes();
-        // Newest first: they may stay for as long as there is room, and nothing older than one that may not.
-        let mut by_age: Vec<&BlockMeta> = maintenance.manifest.blocks.iter().collect();
-        by_age.sort_by_key(|block| std::cmp::Reverse(block.max_ms));
-        let fits = |block: &&BlockMeta| {
-            used_bytes = used_bytes.saturating_add(block.bytes());
-            block.max_ms >= oldest_ms && used_bytes <= limit_bytes
-        };
-        let kept: HashSet<String> = by_age.into_iter().take_while(fits).map(|block| block.name.clone()).collect();
-        let (kept, expired): (Vec<BlockMeta>, Vec<BlockMeta>) =
-            maintenance.manifest.blocks.iter().cloned().partition(|block| kept.contains(&block.name));
-        if expired.is_empty() {
-            return Ok(());
-        }
-        self.replace_blocks(maintenance, kept, Vec::new())?;
-        self.counters.blocks_expired.fetch_add(expired.len() as u64, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Samples before it are beyond retention by time.
-    fn expired_before(&self) -> i64 {
-        let (Some(retention_ms), Some(newest_ms)) = (self.options.retention_ms, self.max_ms()) else { return i64::MIN };
-        // A sample from the future must not push everything out.
-        newest_ms.min(self.env.clock.now_ms()).saturating_sub(retention_ms)
     }
 
     /// Makes `metas` the live blocks: first in the manifest, then for snapshots. `new` are those not open yet.
@@ -183,11 +171,14 @@ impl Store {
         let open =
             |meta: &BlockMeta| old.blocks.iter().chain(&new).find(|block| block.meta().name == meta.name).cloned();
         let blocks: Vec<_> = maintenance.manifest.blocks.iter().filter_map(open).collect();
-        debug_assert_eq!(blocks.len(), maintenance.manifest.blocks.len(), "every live block is open");
+        let is_live = |meta: &&BlockMeta| maintenance.manifest.blocks.iter().any(|live| live.name == meta.name);
+        let set_aside: Vec<_> = old.set_aside.iter().filter(is_live).cloned().collect();
+        let live_count = maintenance.manifest.blocks.len();
+        debug_assert_eq!(blocks.len() + set_aside.len(), live_count, "every live block is open or set aside");
         let live = |block: &Arc<Block>| blocks.iter().any(|other| Arc::ptr_eq(other, block));
         maintenance.doomed.extend(old.blocks.iter().filter(|block| !live(block)).cloned());
         let tombstones = maintenance.manifest.tombstones.clone();
-        let view = Arc::new(View { blocks, flushed, tombstones });
+        let view = Arc::new(View { blocks, flushed, tombstones, set_aside });
         let (epoch, ()) = self.head.epochs.at_rest(|| *self.view.write() = view);
         epoch
     }

@@ -6,10 +6,12 @@
 mod append;
 mod compaction;
 mod delete;
+mod extras;
 mod flush;
 mod maintenance;
 mod open;
 mod options;
+mod retention;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -21,12 +23,13 @@ pub(crate) use flush::histograms_in;
 
 pub use append::{AppendOutcome, HistogramSample, Rejected, Sample};
 pub use open::ReplayProgress;
-pub use options::StoreOptions;
+pub use options::{RetentionRule, StoreOptions};
 
-use crate::block::Block;
+use crate::block::{Block, BlockMeta};
 use crate::env::{DirLock, Env};
+use crate::exemplars::ExemplarStore;
 use crate::head::{Flushed, Head};
-use crate::metadata::{Metadata, MetadataTable};
+use crate::metadata::MetadataTable;
 use crate::stats::{Counters, Stats};
 use crate::tombstone::Tombstone;
 use crate::wal::{Wal, WalSample};
@@ -40,6 +43,8 @@ pub(crate) struct View {
     pub blocks: Vec<Arc<Block>>,
     pub flushed: Flushed,
     pub tombstones: Vec<Tombstone>,
+    /// Live blocks that could not be opened: nobody reads them, and nothing touches their files.
+    pub set_aside: Vec<BlockMeta>,
 }
 
 /// Series and samples in one data directory. Thread-safe; every call may block on the disk.
@@ -59,8 +64,12 @@ pub struct Store {
     has_unlogged: AtomicBool,
     maintenance: Mutex<Maintenance>,
     metadata: MetadataTable,
+    /// Shared from the log to the table; alone while the file is written for the log to be cut.
+    metadata_gate: RwLock<()>,
+    exemplars: ExemplarStore,
     counters: Counters,
     wal_damaged_ranges: AtomicU64,
+    wal_torn_bytes: u64,
     _lock: Box<dyn DirLock>,
 }
 
@@ -88,16 +97,6 @@ impl Store {
 
     pub fn options(&self) -> &StoreOptions {
         &self.options
-    }
-
-    /// Says what kind of metric `metric` is. The last word counts.
-    pub fn set_metadata(&self, metric: &str, kind: &str, help: &str, unit: &str) {
-        self.metadata.set(metric, kind, help, unit);
-    }
-
-    /// Ascending by metric.
-    pub fn metadata(&self) -> Vec<Metadata> {
-        self.metadata.list()
     }
 
     /// What the head holds most of, `limit` entries per list at most.
@@ -132,6 +131,7 @@ impl Store {
             head_min_ms: self.head.min_ms(view.flushed),
             head_max_ms: self.head.max_ms(),
             blocks: view.blocks.len() as u64,
+            blocks_set_aside: view.set_aside.len() as u64,
             block_bytes: metas().flat_map(|meta| &meta.files).map(|file| file.bytes).sum(),
             block_samples: metas().map(|meta| meta.sample_count).sum(),
             blocks_min_ms: metas().map(|meta| meta.min_ms).min(),
@@ -144,6 +144,9 @@ impl Store {
             wal_bytes: self.wal.size_bytes(),
             wal_segments: self.wal.segment_count() as u64,
             wal_damaged_ranges: load(&self.wal_damaged_ranges),
+            wal_torn_bytes: self.wal_torn_bytes,
+            exemplars: self.exemplars.stats(),
+            metadata_entries: self.metadata.len() as u64,
         }
     }
 }

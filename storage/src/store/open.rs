@@ -15,12 +15,13 @@ use super::maintenance::{Maintenance, Mark};
 use super::{Store, StoreOptions, View};
 use crate::block::Block;
 use crate::env::Env;
+use crate::exemplars::ExemplarStore;
 use crate::head::{Flushed, Head, Limits};
 use crate::manifest::Manifest;
 use crate::metadata::MetadataTable;
 use crate::stats::Counters;
 use crate::tombstone::{Tombstone, about_log};
-use crate::wal::{Record, Wal, WalOptions, WalSample};
+use crate::wal::{Record, Wal, WalExemplar, WalOptions, WalSample};
 use crate::{Error, SeriesRef};
 
 /// Where blocks lie, below the data directory.
@@ -61,10 +62,20 @@ impl Store {
         // name is removed.
         env.files.sync_dir(&dir).map_err(Error::io("sync", &dir))?;
         remove_strangers(&env, &dir, &manifest)?;
-        let open = |meta: &crate::block::BlockMeta| {
-            Block::open(env.files.clone(), &dir, meta.clone()).map(Arc::new).map_err(Error::block(&dir))
-        };
-        let blocks = manifest.blocks.iter().map(open).collect::<Result<Vec<_>, Error>>()?;
+        let (mut blocks, mut set_aside) = (Vec::new(), Vec::new());
+        for meta in &manifest.blocks {
+            match Block::open(env.files.clone(), &dir, meta.clone()) {
+                Ok(block) => blocks.push(Arc::new(block)),
+                Err(error) if error.is_lost() => {
+                    tracing::error!(block = meta.name, min_ms = meta.min_ms, max_ms = meta.max_ms, samples = meta.sample_count,
+                        %error, "a block cannot be read: it is set aside, and everything else is served");
+                    set_aside.push(meta.clone());
+                }
+                Err(error) => return Err(Error::block(&dir)(error)),
+            }
+        }
+        let metadata = MetadataTable::load(&*env.files, &dir)?;
+        let exemplars = ExemplarStore::new(options.max_exemplars, options.out_of_order_ms);
 
         let head = Head::new(options.shards);
         let wal_dir = dir.join("wal");
@@ -72,7 +83,8 @@ impl Store {
         let segments_total = segments.iter().filter(|path| path.extension().is_some_and(|e| e == "wal")).count() as u64;
         let wal_options = WalOptions { segment_bytes: options.wal_segment_bytes, sync: options.wal_sync };
         let opened = std::thread::scope(|scope| {
-            let mut replay = Replay::new(scope, &head, &manifest, segments_total, progress);
+            let beside = (&metadata, &exemplars);
+            let mut replay = Replay::new(scope, &head, beside, &manifest, segments_total, progress);
             let opened = Wal::open(env.clone(), &wal_dir, wal_options, |segment, sequence, record| {
                 replay.apply(segment, sequence, record);
             });
@@ -90,6 +102,11 @@ impl Store {
                 "acknowledged records of the write-ahead log can no longer be read");
         }
         let damaged_ranges = damages().count() as u64;
+        if let Some(torn) = &found.torn {
+            tracing::warn!(path = ?torn.path, start = torn.start, end = torn.end,
+                "the write-ahead log ends within a record: the rest was never acknowledged and is dropped");
+        }
+        let wal_torn_bytes = found.torn.as_ref().map_or(0, |torn| (torn.end - torn.start) as u64);
         // Sequences below are taken for flushed, whether the log still had them or not.
         wal.skip_to(manifest.flushed_sequence);
 
@@ -101,15 +118,18 @@ impl Store {
         let store = Store {
             head: Arc::new(head),
             wal,
-            view: RwLock::new(Arc::new(View { blocks, flushed, tombstones: manifest.tombstones.clone() })),
+            view: RwLock::new(Arc::new(View { blocks, flushed, tombstones: manifest.tombstones.clone(), set_aside })),
             closed_before_ms: AtomicI64::new(manifest.closed_before_ms),
             opened_max_ms: manifest.max_ms().unwrap_or(i64::MIN),
             unlogged: Mutex::default(),
             has_unlogged: AtomicBool::new(false),
             maintenance: Mutex::new(Maintenance::new(manifest, marks)),
-            metadata: MetadataTable::default(),
+            metadata,
+            metadata_gate: RwLock::default(),
+            exemplars,
             counters: Counters::default(),
             wal_damaged_ranges: AtomicU64::new(damaged_ranges),
+            wal_torn_bytes,
             options,
             env,
             _lock: lock,
@@ -185,6 +205,7 @@ impl Lane {
 /// Puts the log back into the head.
 struct Replay<'a> {
     head: &'a Head,
+    beside: (&'a MetadataTable, &'a ExemplarStore),
     limits: Limits,
     lanes: Vec<Lane>,
     tombstones: Vec<&'a Tombstone>,
@@ -201,6 +222,7 @@ impl<'a> Replay<'a> {
     fn new<'scope>(
         scope: &'scope std::thread::Scope<'scope, 'a>,
         head: &'a Head,
+        beside: (&'a MetadataTable, &'a ExemplarStore),
         manifest: &'a Manifest,
         segments_total: u64,
         progress: &'a (dyn Fn(ReplayProgress) + Sync),
@@ -216,6 +238,7 @@ impl<'a> Replay<'a> {
         };
         Replay {
             head,
+            beside,
             limits,
             tombstones: about_log(&manifest.tombstones),
             lanes: (0..LANES).map(lane).collect(),
@@ -247,6 +270,14 @@ impl<'a> Replay<'a> {
             Record::Samples(samples) => self.take(sequence, samples.into_iter().map(|sample| (sample, None))),
             Record::Histograms(samples) => {
                 self.take(sequence, samples.into_iter().map(|(s, h)| (s, Some(Arc::new(h)))))
+            }
+            Record::Metadata(metadata) => self.beside.0.apply(metadata),
+            Record::Exemplars(exemplars) => {
+                for WalExemplar { series, exemplar } in exemplars {
+                    if let Some(named) = self.named.get(&series).filter(|named| !named.labels.is_empty()) {
+                        self.beside.1.add(&named.labels, exemplar);
+                    }
+                }
             }
         }
     }

@@ -2,8 +2,24 @@
 
 use std::path::PathBuf;
 
+use pilaster_model::{Labels, Matcher};
+
 use crate::Error;
 use crate::wal::WalSync;
+
+/// How long some series are kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RetentionRule {
+    /// All must be satisfied.
+    pub matchers: Vec<Matcher>,
+    pub ms: i64,
+}
+
+impl RetentionRule {
+    pub fn fits(&self, labels: &Labels) -> bool {
+        self.matchers.iter().all(|matcher| matcher.matches_labels(labels))
+    }
+}
 
 /// [`StoreOptions::new`] gives Prometheus' behaviour, except that nothing is acknowledged before it is on disk.
 #[derive(Debug, Clone)]
@@ -13,6 +29,12 @@ pub struct StoreOptions {
     pub retention_ms: Option<i64>,
     /// Bytes of blocks and log together beyond which the oldest blocks are removed; `None` keeps all.
     pub retention_bytes: Option<u64>,
+    /// Percent of the whole disk that blocks and log may take together; goes before `retention_bytes`.
+    pub retention_percent: Option<f64>,
+    /// Series that are kept for a time of their own; the first rule that fits a series counts.
+    pub retention_rules: Vec<RetentionRule>,
+    /// Exemplars in memory; 0 keeps none.
+    pub max_exemplars: usize,
     /// Length of the time range of a fresh block.
     pub block_ms: i64,
     /// Samples in a block, about: they are in memory together while it is written. A range that has more becomes several
@@ -35,6 +57,9 @@ impl StoreOptions {
             dir: dir.into(),
             retention_ms: None,
             retention_bytes: None,
+            retention_percent: None,
+            retention_rules: Vec::new(),
+            max_exemplars: 0,
             block_ms: 7_200_000,
             block_samples: 16 << 20,
             out_of_order_ms: 0,
@@ -56,8 +81,12 @@ impl StoreOptions {
         if self.out_of_order_ms < 0 {
             return refuse("out_of_order_ms must not be negative");
         }
-        if self.retention_ms.is_some_and(|ms| ms <= 0) {
+        let times = self.retention_rules.iter().map(|rule| rule.ms).chain(self.retention_ms);
+        if times.into_iter().any(|ms| ms <= 0) {
             return refuse("retention_ms must be positive");
+        }
+        if self.retention_percent.is_some_and(|percent| !(percent > 0.0 && percent <= 100.0)) {
+            return refuse("retention_percent must be above 0 and at most 100");
         }
         Ok(())
     }

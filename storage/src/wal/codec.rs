@@ -9,6 +9,9 @@ use std::sync::Arc;
 
 use pilaster_model::{Histogram, Labels};
 
+use super::extras::WalExemplar;
+use crate::Metadata;
+
 /// One sample as the log keeps it.
 #[derive(Debug, Clone, Copy)]
 pub struct WalSample {
@@ -36,6 +39,9 @@ pub enum Record {
     Samples(Vec<WalSample>),
     /// Native histograms; the value of a sample means nothing.
     Histograms(Vec<(WalSample, Histogram)>),
+    /// What was said about metrics; the last word counts.
+    Metadata(Vec<Metadata>),
+    Exemplars(Vec<WalExemplar>),
 }
 
 /// Set in a series record's flags when its payload is compressed with zstd, behind the length that it had.
@@ -48,7 +54,7 @@ const MAX_UNPACKED: usize = 1 << 30;
 /// Set in a sample record's flags when it has the column of start timestamps.
 pub(super) const FLAG_START_TIMESTAMPS: u16 = 1;
 
-fn put_varint(mut value: u64, out: &mut Vec<u8>) {
+pub(super) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -56,14 +62,14 @@ fn put_varint(mut value: u64, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-fn put_signed(value: i64, out: &mut Vec<u8>) {
+pub(super) fn put_signed(value: i64, out: &mut Vec<u8>) {
     put_varint(((value << 1) ^ (value >> 63)) as u64, out);
 }
 
-struct Bytes<'a>(&'a [u8]);
+pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
 
 impl<'a> Bytes<'a> {
-    fn varint(&mut self) -> Option<u64> {
+    pub(super) fn varint(&mut self) -> Option<u64> {
         let mut value = 0u64;
         for (index, &byte) in self.0.iter().take(10).enumerate() {
             value |= u64::from(byte & 0x7f) << (7 * index);
@@ -75,26 +81,50 @@ impl<'a> Bytes<'a> {
         None
     }
 
-    fn signed(&mut self) -> Option<i64> {
+    pub(super) fn signed(&mut self) -> Option<i64> {
         let raw = self.varint()?;
         Some((raw >> 1) as i64 ^ -((raw & 1) as i64))
     }
 
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+    pub(super) fn take(&mut self, len: usize) -> Option<&'a [u8]> {
         let (head, tail) = self.0.split_at_checked(len)?;
         self.0 = tail;
         Some(head)
     }
 
-    fn text(&mut self) -> Option<&'a str> {
+    pub(super) fn text(&mut self) -> Option<&'a str> {
         let len = usize::try_from(self.varint()?).ok()?;
         std::str::from_utf8(self.take(len)?).ok()
     }
 
     /// A count of things that take at least one byte each: more than there are bytes is no count.
-    fn count(&mut self) -> Option<usize> {
+    pub(super) fn count(&mut self) -> Option<usize> {
         usize::try_from(self.varint()?).ok().filter(|&count| count <= self.0.len())
     }
+}
+
+pub(super) fn put_text(text: &str, out: &mut Vec<u8>) {
+    put_varint(text.len() as u64, out);
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Appends a label set: count, then name and value of each.
+pub(super) fn put_labels(labels: &Labels, out: &mut Vec<u8>) {
+    put_varint(labels.len() as u64, out);
+    for (name, value) in labels.iter() {
+        put_text(name, out);
+        put_text(value, out);
+    }
+}
+
+pub(super) fn take_labels(bytes: &mut Bytes) -> Option<Labels> {
+    let pairs = bytes.count()?;
+    let mut labels = Vec::with_capacity(pairs);
+    for _ in 0..pairs {
+        labels.push((bytes.text()?, bytes.text()?));
+    }
+    let sorted = labels.is_sorted_by(|a, b| a.0 < b.0) && labels.iter().all(|(_, value)| !value.is_empty());
+    Some(if sorted { Labels::from_sorted_pairs(labels) } else { Labels::from_pairs(labels) })
 }
 
 /// Appends the payload of a series record.
@@ -102,13 +132,7 @@ fn encode_series(series: &[(u64, Labels)], out: &mut Vec<u8>) {
     put_varint(series.len() as u64, out);
     for (reference, labels) in series {
         put_varint(*reference, out);
-        put_varint(labels.len() as u64, out);
-        for (name, value) in labels.iter() {
-            for text in [name, value] {
-                put_varint(text.len() as u64, out);
-                out.extend_from_slice(text.as_bytes());
-            }
-        }
+        put_labels(labels, out);
     }
 }
 
@@ -168,14 +192,7 @@ fn decode_series(payload: &[u8]) -> Option<Record> {
     let count = bytes.count()?;
     let mut series = Vec::with_capacity(count);
     for _ in 0..count {
-        let reference = bytes.varint()?;
-        let pairs = bytes.count()?;
-        let mut labels = Vec::with_capacity(pairs);
-        for _ in 0..pairs {
-            labels.push((bytes.text()?, bytes.text()?));
-        }
-        let sorted = labels.is_sorted_by(|a, b| a.0 < b.0) && labels.iter().all(|(_, value)| !value.is_empty());
-        series.push((reference, if sorted { Labels::from_sorted_pairs(labels) } else { Labels::from_pairs(labels) }));
+        series.push((bytes.varint()?, take_labels(&mut bytes)?));
     }
     Some(Record::Series(series))
 }

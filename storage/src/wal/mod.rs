@@ -14,6 +14,7 @@
 //! * Nothing is ever appended behind a failed write or sync: the file is cut to its last good byte and given up.
 
 mod codec;
+mod extras;
 mod named;
 mod replay;
 mod segment;
@@ -22,7 +23,8 @@ mod tests;
 mod writer;
 
 pub use codec::{Record, WalSample};
-pub use replay::{Damage, Replay};
+pub use extras::WalExemplar;
+pub use replay::{Damage, Replay, TornTail};
 pub use writer::{Ticket, Wal, WalOptions, WalSync};
 
 use std::path::PathBuf;

@@ -4,8 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::codec::{Record, decode_histograms, decode_samples, unpack_series};
+use super::extras::{decode_exemplars, decode_metadata};
 use super::segment::{
-    self, RawRecord, SEGMENT_HEADER_BYTES, SegmentHeader, TYPE_HISTOGRAMS, TYPE_SAMPLES, TYPE_SERIES,
+    self, RawRecord, SEGMENT_HEADER_BYTES, SegmentHeader, TYPE_EXEMPLARS, TYPE_HISTOGRAMS, TYPE_METADATA, TYPE_SAMPLES,
+    TYPE_SERIES,
 };
 use crate::env::Files;
 
@@ -32,6 +34,17 @@ pub struct Replay {
     pub last_segment_id: u64,
     /// In order. Empty for every log that only crashed.
     pub damage: Vec<Damage>,
+    /// Bytes at the end that are no whole record.
+    pub torn: Option<TornTail>,
+}
+
+/// The end of a log that was being written when the machine stopped: nobody was promised what it held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TornTail {
+    pub path: PathBuf,
+    /// Bytes `[start, end)` of the file.
+    pub start: usize,
+    pub end: usize,
 }
 
 /// Feeds all intact records to `apply`, in the order they were written: segment number, sequence, record.
@@ -84,6 +97,8 @@ pub fn replay(files: &dyn Files, dir: &Path, mut apply: impl FnMut(u64, u64, Rec
                 TYPE_SERIES => unpack_series(record.payload, record.flags),
                 TYPE_SAMPLES => decode_samples(record.payload, record.flags),
                 TYPE_HISTOGRAMS => decode_histograms(record.payload, record.flags),
+                TYPE_METADATA => decode_metadata(record.payload),
+                TYPE_EXEMPLARS => decode_exemplars(record.payload),
                 _ => None,
             };
             match decoded {
@@ -108,6 +123,8 @@ pub fn replay(files: &dyn Files, dir: &Path, mut apply: impl FnMut(u64, u64, Rec
         found.damage.push(Damage { path, start, end, first_sequence, last_sequence });
         // Never give out a sequence again that was promised.
         found.last_sequence = durable;
+    } else {
+        found.torn = broken.map(|(path, start, end)| TornTail { path, start, end });
     }
     Ok(found)
 }

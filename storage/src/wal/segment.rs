@@ -23,6 +23,8 @@ const VERSION: u8 = 1;
 pub const TYPE_SERIES: u8 = 1;
 pub const TYPE_SAMPLES: u8 = 2;
 pub const TYPE_HISTOGRAMS: u8 = 3;
+pub const TYPE_METADATA: u8 = 4;
+pub const TYPE_EXEMPLARS: u8 = 5;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SegmentHeader {

@@ -32,7 +32,7 @@ fn read_back(env: &Env) -> (BTreeMap<(Labels, i64), u64>, Replay, Wal) {
     let mut named = BTreeMap::new();
     let mut samples = BTreeMap::new();
     let (wal, replay) = Wal::open(env.clone(), Path::new(DIR), options(300), |segment, _, record| match record {
-        Record::Histograms(_) => panic!("none was written"),
+        Record::Histograms(_) | Record::Metadata(_) | Record::Exemplars(_) => panic!("none was written"),
         Record::Series(series) => named.extend(series.into_iter().map(|(series, labels)| ((segment, series), labels))),
         Record::Samples(read) => {
             for one in read {
@@ -132,7 +132,7 @@ fn every_flipped_bit_is_reported_or_harmless() {
         let mut named = BTreeMap::new();
         let mut read = BTreeMap::new();
         let (_, replay) = Wal::open(sim.env(), Path::new(DIR), options(300), |segment, _, record| match record {
-            Record::Histograms(_) => panic!("none was written"),
+            Record::Histograms(_) | Record::Metadata(_) | Record::Exemplars(_) => panic!("none was written"),
             Record::Series(series) => named.extend(series.into_iter().map(|(id, labels)| ((segment, id), labels))),
             Record::Samples(samples) => {
                 for one in samples {
@@ -183,7 +183,7 @@ fn lives(seed: u64, sync: WalSync) -> usize {
         let opened_log =
             Wal::open(env.clone(), Path::new(DIR), WalOptions { segment_bytes: 400, sync }, |segment, _, record| {
                 match record {
-                    Record::Histograms(_) => panic!("none was written"),
+                    Record::Histograms(_) | Record::Metadata(_) | Record::Exemplars(_) => panic!("none was written"),
                     Record::Series(series) => {
                         named.extend(series.into_iter().map(|(id, labels)| ((segment, id), labels)))
                     }

@@ -12,9 +12,13 @@ use pilaster_model::{Histogram, Labels};
 
 use super::WalError;
 use super::codec::{Record, WalSample, encode_histograms, encode_samples, pack_series};
+use super::extras::{WalExemplar, encode_exemplars, encode_metadata};
 use super::named::NamedSeries;
 use super::replay::{Replay, replay};
-use super::segment::{self, RawRecord, SegmentHeader, TYPE_HISTOGRAMS, TYPE_SAMPLES, TYPE_SERIES};
+use super::segment::{
+    self, RawRecord, SegmentHeader, TYPE_EXEMPLARS, TYPE_HISTOGRAMS, TYPE_METADATA, TYPE_SAMPLES, TYPE_SERIES,
+};
+use crate::Metadata;
 use crate::env::{AppendFile, Env};
 
 /// When a write counts as done.
@@ -188,6 +192,39 @@ impl Wal {
         let mut histogram_payload = Vec::new();
         let histogram_flags = encode_histograms(histograms, &mut histogram_payload);
         let state = &mut *self.state.lock();
+        let series = samples.iter().chain(histograms.iter().map(|(sample, _)| sample)).map(|sample| sample.series);
+        self.prepare(state, series, labels_of);
+        if !samples.is_empty() || histograms.is_empty() {
+            state.push(TYPE_SAMPLES, flags, &payload);
+        }
+        if !histograms.is_empty() {
+            state.push(TYPE_HISTOGRAMS, histogram_flags, &histogram_payload);
+        }
+        Ticket { sequence: state.next_sequence - 1, epoch: state.epoch }
+    }
+
+    /// Puts exemplars in line. `labels_of` is asked as by [`Wal::enqueue`].
+    pub fn enqueue_exemplars(&self, exemplars: &[WalExemplar], labels_of: &dyn Fn(u64) -> Labels) -> Ticket {
+        let mut payload = Vec::new();
+        encode_exemplars(exemplars, &mut payload);
+        let state = &mut *self.state.lock();
+        self.prepare(state, exemplars.iter().map(|exemplar| exemplar.series), labels_of);
+        state.push(TYPE_EXEMPLARS, 0, &payload);
+        Ticket { sequence: state.next_sequence - 1, epoch: state.epoch }
+    }
+
+    /// Puts what is said about metrics in line.
+    pub fn enqueue_metadata(&self, metadata: &[Metadata]) -> Ticket {
+        let mut payload = Vec::new();
+        encode_metadata(metadata, &mut payload);
+        let state = &mut *self.state.lock();
+        self.prepare(state, std::iter::empty(), &|_| Labels::empty());
+        state.push(TYPE_METADATA, 0, &payload);
+        Ticket { sequence: state.next_sequence - 1, epoch: state.epoch }
+    }
+
+    /// Begins a new segment where the current one is full, and names those of `series` that it has not named yet.
+    fn prepare(&self, state: &mut State, series: impl Iterator<Item = u64>, labels_of: &dyn Fn(u64) -> Labels) {
         // Names do not count: with many series a segment would hold little else.
         if state.segment_bytes >= self.options.segment_bytes.saturating_add(state.named_bytes) {
             state.last_number += 1;
@@ -198,7 +235,6 @@ impl Wal {
             let new_segment = Some((number, state.next_sequence));
             state.pending.push_back(Chunk { bytes: Vec::new(), new_segment, last_sequence: 0 });
         }
-        let series = samples.iter().chain(histograms.iter().map(|(sample, _)| sample)).map(|sample| sample.series);
         let mut unnamed: Vec<u64> = series.filter(|series| state.named.insert(*series)).collect();
         if !unnamed.is_empty() {
             unnamed.sort_unstable();
@@ -207,13 +243,6 @@ impl Wal {
             state.push(TYPE_SERIES, flags, &payload);
             state.named_bytes += RawRecord::total_bytes(payload.len());
         }
-        if !samples.is_empty() || histograms.is_empty() {
-            state.push(TYPE_SAMPLES, flags, &payload);
-        }
-        if !histograms.is_empty() {
-            state.push(TYPE_HISTOGRAMS, histogram_flags, &histogram_payload);
-        }
-        Ticket { sequence: state.next_sequence - 1, epoch: state.epoch }
     }
 
     /// A claim on everything enqueued so far.
