@@ -81,6 +81,11 @@ impl Fleet {
         self.series.len()
     }
 
+    /// Labels of every series, in the order of [`Fleet::scrape`].
+    pub fn labels(&self) -> impl Iterator<Item = &Labels> {
+        self.series.iter().map(|series| &series.labels)
+    }
+
     /// The next value of every series, in the order of its labels' creation.
     pub fn scrape(&mut self) -> impl Iterator<Item = (&Labels, f64)> {
         self.series.iter_mut().map(|series| {

@@ -28,6 +28,9 @@ struct Arguments {
     /// Runs of every query; the median counts.
     #[arg(long, default_value_t = 7)]
     runs: usize,
+    /// Scrapes of a series that are sent in one request.
+    #[arg(long, default_value_t = 1)]
+    scrapes_per_request: usize,
     /// Only load and compare answers.
     #[arg(long)]
     answers_only: bool,
@@ -92,20 +95,27 @@ const QUERIES: &[&str] = &[
     "up{job=\"a\" or}",
 ];
 
-/// Panels whose latency is measured: title, query, range in minutes (0: an instant).
-const PANELS: &[(&str, &str, i64)] = &[
-    ("instant: 1 series", "up{instance=\"10.0.0.1:9100\"}", 0),
-    ("instant: requests by job", "sum by (job) (rate(http_requests_total[5m]))", 0),
-    ("30 m: cpu use", "100 - avg by (instance) (rate(node_cpu_seconds_total{mode=\"idle\"}[5m])) * 100", 30),
-    ("6 h: requests by job", "sum by (job) (rate(http_requests_total[5m]))", 360),
-    ("6 h: p99", "histogram_quantile(0.99, sum by (le) (rate(http_request_duration_seconds_bucket[5m])))", 360),
-    (
-        "6 h: error ratio",
-        "sum by (job) (rate(http_requests_total{code=\"500\"}[5m])) / sum by (job) (rate(http_requests_total[5m]))",
-        360,
-    ),
-    ("6 h: disks full", "1 - node_filesystem_avail_bytes / on (instance, device) node_filesystem_size_bytes", 360),
+/// Queries at the end of the history.
+const INSTANTS: &[(&str, &str)] = &[
+    ("1 series", "up{instance=\"10.0.0.1:9100\"}"),
+    ("requests by job", "sum by (job) (rate(http_requests_total[5m]))"),
 ];
+
+/// Panels of a dashboard, at up to 1,000 steps.
+const PANELS: &[(&str, &str)] = &[
+    ("cpu use", "100 - avg by (instance) (rate(node_cpu_seconds_total{mode=\"idle\"}[5m])) * 100"),
+    ("requests by job", "sum by (job) (rate(http_requests_total[5m]))"),
+    ("p99", "histogram_quantile(0.99, sum by (le) (rate(http_request_duration_seconds_bucket[5m])))"),
+    (
+        "error ratio",
+        "sum by (job) (rate(http_requests_total{code=\"500\"}[5m])) / sum by (job) (rate(http_requests_total[5m]))",
+    ),
+    ("disks full", "1 - node_filesystem_avail_bytes / on (instance, device) node_filesystem_size_bytes"),
+    ("memory maximum", "max by (job) (max_over_time(process_resident_memory_bytes[10m]))"),
+];
+
+/// What panels look back over, in minutes; longer ones than the history are left out.
+const RANGES: &[(&str, i64)] = &[("30 m", 30), ("6 h", 360), ("24 h", 1440), ("7 d", 10_080), ("30 d", 43_200)];
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -145,9 +155,18 @@ async fn load(arguments: &Arguments, ours: &Server, theirs: &Server, start_ms: i
     let mut spent = [Duration::ZERO; 2];
     let mut samples = 0usize;
     let mut shown = Instant::now();
-    for timestamp_ms in (start_ms..=end_ms).step_by(INTERVAL_MS as usize) {
-        let scrape: Vec<_> = fleet.scrape().map(|(labels, value)| (labels.clone(), [(timestamp_ms, value)])).collect();
-        for part in scrape.chunks(SAMPLES_PER_REQUEST) {
+    let at_once = arguments.scrapes_per_request.max(1);
+    let times: Vec<i64> = (start_ms..=end_ms).step_by(INTERVAL_MS as usize).collect();
+    for times in times.chunks(at_once) {
+        let timestamp_ms = times.last().copied().unwrap_or(end_ms);
+        let mut scrape: Vec<_> =
+            fleet.labels().map(|labels| (labels.clone(), Vec::with_capacity(times.len()))).collect();
+        for &timestamp_ms in times {
+            for ((_, samples), (_, value)) in scrape.iter_mut().zip(fleet.scrape()) {
+                samples.push((timestamp_ms, value));
+            }
+        }
+        for part in scrape.chunks((SAMPLES_PER_REQUEST / times.len()).max(1)) {
             let body = write_request(part.iter().map(|(labels, samples)| SeriesToSend::floats(labels, samples)))?;
             for (server, spent) in [ours, theirs].into_iter().zip(&mut spent) {
                 let begun = Instant::now();
@@ -155,7 +174,7 @@ async fn load(arguments: &Arguments, ours: &Server, theirs: &Server, start_ms: i
                 *spent += begun.elapsed();
             }
         }
-        samples += scrape.len();
+        samples += scrape.len() * times.len();
         if shown.elapsed() > Duration::from_secs(2) {
             shown = Instant::now();
             let done = (timestamp_ms - start_ms) as f64 / (end_ms - start_ms) as f64;
@@ -224,32 +243,64 @@ fn count(verdict: Verdict, query: &str, same: &mut usize, near: &mut usize, diff
 }
 
 async fn measure(arguments: &Arguments, ours: &Server, theirs: &Server, end_ms: i64) -> anyhow::Result<()> {
-    println!("\n{:<28} {:>12} {:>12} {:>8}", "median of each query", "Pilaster", "Prometheus", "ratio");
-    for (title, query, minutes) in PANELS {
-        let minutes = (*minutes).min(arguments.hours * 60);
-        let (path, parameters) = if minutes == 0 {
-            ("/api/v1/query", vec![("query", (*query).to_owned()), ("time", seconds(end_ms))])
-        } else {
-            let step = (minutes * 60 / 1000).max(15);
-            let start = seconds(end_ms - minutes * 60_000);
-            let (end, step) = (seconds(end_ms), step.to_string());
-            (
-                "/api/v1/query_range",
-                vec![("query", (*query).to_owned()), ("start", start), ("end", end), ("step", step)],
-            )
-        };
-        let mut medians = [0.0; 2];
-        for (server, median) in [ours, theirs].into_iter().zip(&mut medians) {
-            let mut times = Vec::new();
-            for _ in 0..arguments.runs.max(1) {
-                let begun = Instant::now();
-                server.get(path, &parameters).await?;
-                times.push(begun.elapsed().as_secs_f64() * 1000.0);
-            }
-            times.sort_by(f64::total_cmp);
-            *median = *times.get(times.len() / 2).context("no run")?;
-        }
-        println!("{title:<28} {:>9.2} ms {:>9.2} ms {:>7.1}x", medians[0], medians[1], medians[1] / medians[0]);
+    let titles = ["query", "Pilaster", "Prometheus", "ratio", "first", "first", "ratio", "cpu ratio"];
+    let [query, ours_title, theirs_title, ratio, ours_first, theirs_first, first_ratio, cpu] = titles;
+    println!("\nmilliseconds: median of {} runs, and the first; processor time of all runs", arguments.runs.max(1));
+    println!(
+        "{query:<26} {ours_title:>10} {theirs_title:>10} {ratio:>7} {ours_first:>10} {theirs_first:>10} \
+         {first_ratio:>7} {cpu:>9}"
+    );
+    for (title, query) in INSTANTS {
+        let parameters = vec![("query", (*query).to_owned()), ("time", seconds(end_ms))];
+        measure_one(arguments, [ours, theirs], &format!("now: {title}"), "/api/v1/query", &parameters).await?;
     }
+    for (range, minutes) in RANGES.iter().filter(|(_, minutes)| *minutes <= arguments.hours * 60) {
+        for (title, query) in PANELS {
+            let parameters = vec![
+                ("query", (*query).to_owned()),
+                ("start", seconds(end_ms - minutes * 60_000)),
+                ("end", seconds(end_ms)),
+                ("step", (minutes * 60 / 1000).max(15).to_string()),
+            ];
+            let title = format!("{range}: {title}");
+            measure_one(arguments, [ours, theirs], &title, "/api/v1/query_range", &parameters).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Prints one line of the table.
+async fn measure_one(
+    arguments: &Arguments,
+    servers: [&Server; 2],
+    title: &str,
+    path: &str,
+    parameters: &[(&str, String)],
+) -> anyhow::Result<()> {
+    let (mut medians, mut firsts, mut cpu) = ([0.0; 2], [0.0; 2], [0.0; 2]);
+    for (at, server) in servers.into_iter().enumerate() {
+        let mut times = Vec::new();
+        let before = server.usage().cpu_seconds;
+        for _ in 0..arguments.runs.max(1) {
+            let begun = Instant::now();
+            server.get(path, parameters).await?;
+            times.push(begun.elapsed().as_secs_f64() * 1000.0);
+        }
+        cpu[at] = server.usage().cpu_seconds - before;
+        firsts[at] = *times.first().context("no run")?;
+        times.sort_by(f64::total_cmp);
+        medians[at] = *times.get(times.len() / 2).context("no run")?;
+    }
+    // Processor time is counted in hundredths of a second.
+    let cpu = if cpu[0] >= 0.05 { format!("{:8.1}x", cpu[1] / cpu[0]) } else { "-".to_owned() };
+    println!(
+        "{title:<26} {:>10.2} {:>10.2} {:>6.1}x {:>10.2} {:>10.2} {:>6.1}x {cpu:>9}",
+        medians[0],
+        medians[1],
+        medians[1] / medians[0],
+        firsts[0],
+        firsts[1],
+        firsts[1] / firsts[0]
+    );
     Ok(())
 }
