@@ -11,7 +11,9 @@ pub struct LabelColumn {
     views: Vec<u128>,
     valid: Vec<bool>,
     null_count: usize,
-    /// All long texts one after the other; the array's only data buffer.
+    /// Data buffers that are full.
+    full: Vec<Buffer>,
+    /// Long texts one after the other: the data buffer behind the full ones.
     text: Vec<u8>,
     /// Where the last long text lies in `text`: neighbouring series mostly share their labels.
     last: Option<(std::ops::Range<usize>, u128)>,
@@ -19,6 +21,9 @@ pub struct LabelColumn {
 
 /// Views up to this many bytes carry their text themselves. Source: Arrow columnar format, variable-size binary view.
 const INLINE_BYTES: usize = 12;
+
+/// No text begins behind this many bytes of a data buffer: views count in 32 bits.
+const BUFFER_BYTES: usize = 1 << 30;
 
 impl LabelColumn {
     /// Appends `row_count` rows of `text`; `None` is NULL.
@@ -41,21 +46,25 @@ impl LabelColumn {
         {
             return *view;
         }
+        if self.text.len() > BUFFER_BYTES {
+            self.full.push(Buffer::from_vec(std::mem::take(&mut self.text)));
+        }
         let start = self.text.len();
         self.text.extend_from_slice(text);
-        let offset = u32::try_from(start).expect("a batch holds far less than 4 GiB of label text");
-        let view = make_view(text, 0, offset);
+        let view = make_view(text, self.full.len() as u32, start as u32);
         self.last = Some((start..self.text.len(), view));
         view
     }
 
-    pub fn finish(self) -> ArrayRef {
+    pub fn finish(mut self) -> ArrayRef {
         let nulls = (self.null_count > 0).then(|| NullBuffer::from(self.valid));
         let views = ScalarBuffer::from(self.views);
-        let blocks: Vec<Buffer> = if self.text.is_empty() { vec![] } else { vec![Buffer::from_vec(self.text)] };
-        // SAFETY: every view was made by `make_view` from valid UTF-8 that is either inline or lies in block 0 at the
-        // view's offset; NULL rows hold the empty inline view. Checking again would compare every row.
-        Arc::new(unsafe { StringViewArray::new_unchecked(views, blocks, nulls) })
+        if !self.text.is_empty() {
+            self.full.push(Buffer::from_vec(self.text));
+        }
+        // SAFETY: every view was made by `make_view` from valid UTF-8 that is either inline or lies in the view's buffer at
+        // the view's offset; NULL rows hold the empty inline view. Checking again would compare every row.
+        Arc::new(unsafe { StringViewArray::new_unchecked(views, self.full, nulls) })
     }
 }
 
