@@ -1,45 +1,64 @@
 //! A real server process on loopback.
 
+use std::fs::File;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 pub struct Server {
     child: Child,
     pub url: String,
+    /// Configuration and log: not on the disk that a test fills or cuts off.
+    own: tempfile::TempDir,
+}
+
+/// How a server is started.
+#[derive(Default)]
+pub struct Setup<'a> {
+    pub flags: &'a [&'a str],
+    /// More of the configuration, as YAML.
+    pub config: &'a str,
 }
 
 impl Server {
     pub fn start(dir: &Path, port: u16) -> Server {
-        let config = dir.join("prometheus.yml");
-        std::fs::write(&config, "global:\n  scrape_interval: 1m\n").unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_pilaster"))
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.tsdb.path={}", dir.join("data").display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .arg("--sql.listen-address=127.0.0.1:0")
-            .arg("--web.enable-remote-write-receiver")
-            .arg("--log.level=error")
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        Server { child, url: format!("http://127.0.0.1:{port}") }
+        Server::start_with(dir, port, &Setup::default())
+    }
+
+    pub fn start_with(dir: &Path, port: u16, setup: &Setup) -> Server {
+        let own = tempfile::tempdir().unwrap();
+        let child = command(dir, port, setup, own.path()).spawn().unwrap();
+        Server { child, url: format!("http://127.0.0.1:{port}"), own }
+    }
+
+    /// Starts the server by `spawn`, which gets the command.
+    pub fn spawn(dir: &Path, port: u16, setup: &Setup, spawn: impl FnOnce(&mut Command) -> Child) -> Server {
+        let own = tempfile::tempdir().unwrap();
+        let child = spawn(&mut command(dir, port, setup, own.path()));
+        Server { child, url: format!("http://127.0.0.1:{port}"), own }
     }
 
     pub async fn wait_ready(&mut self, client: &reqwest::Client) {
+        if let Err(status) = self.ready_or_ended(client).await {
+            panic!("the server ended by itself: {status}\n{}", self.log());
+        }
+    }
+
+    /// Waits until the server is ready, or gives how it ended.
+    pub async fn ready_or_ended(&mut self, client: &reqwest::Client) -> Result<(), ExitStatus> {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             if let Ok(answer) = client.get(format!("{}/-/ready", self.url)).send().await
                 && answer.status().is_success()
             {
-                return;
+                return Ok(());
             }
             if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("the server ended by itself: {status}");
+                return Err(status);
             }
-            assert!(Instant::now() < deadline, "the server is not ready after 60 s");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert!(Instant::now() < deadline, "the server is not ready after 60 s:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
@@ -48,6 +67,18 @@ impl Server {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
+
+    /// Asks it to end, and waits.
+    pub fn terminate(&mut self) -> ExitStatus {
+        // SAFETY: the child has not been waited for, so the id is still its own.
+        unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) };
+        self.child.wait().unwrap()
+    }
+
+    /// Everything it said so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.own.path().join("log")).unwrap_or_default()
+    }
 }
 
 impl Drop for Server {
@@ -55,6 +86,28 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The command of a server whose data lie in `dir/data`, and whose other files in `own`.
+fn command(dir: &Path, port: u16, setup: &Setup, own: &Path) -> Command {
+    let config = own.join("prometheus.yml");
+    std::fs::write(&config, format!("global:\n  scrape_interval: 1m\n{}", setup.config)).unwrap();
+    let other = std::env::var_os("PILASTER_UNDER_TEST");
+    let mut command = Command::new(other.unwrap_or(env!("CARGO_BIN_EXE_pilaster").into()));
+    command
+        .arg(format!("--config.file={}", config.display()))
+        .arg(format!("--storage.tsdb.path={}", dir.join("data").display()))
+        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+        .arg("--sql.listen-address=127.0.0.1:0")
+        .arg("--web.enable-remote-write-receiver")
+        .arg("--web.enable-admin-api")
+        // Samples are written with timestamps of weeks, so that ranges fill up and become blocks.
+        .arg("--storage.tsdb.retention.time=400d")
+        .args(setup.flags)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(File::create(own.join("log")).unwrap());
+    command
 }
 
 pub fn free_port() -> u16 {

@@ -286,7 +286,8 @@ fn failure(error: &Error) -> Response {
         let _ = write!(body, ": {inner}");
         source = inner.source();
     }
-    let retry = matches!(error, Error::DiskFull { .. });
+    // The disk is full, or read-only, or fails: the same request may succeed when that is over.
+    let retry = matches!(error, Error::DiskFull { .. } | Error::Wal(_));
     let headers = if retry { vec![("Retry-After", "5".to_owned())] } else { Vec::new() };
     Response { status: if retry { 503 } else { 500 }, body, headers }
 }

@@ -1,0 +1,54 @@
+//! The power of a server's disk cut under remote write: whatever was acknowledged is there, once.
+//!
+//! `PILASTER_POWER_CUTS` sets the number of cuts (8 without it).
+
+use std::time::Duration;
+
+use crate::disk::Disk;
+use crate::ledger::{client, number};
+use crate::load::Load;
+use crate::server::{Server, free_port};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_power_cut_loses_nothing_acknowledged() {
+    let Some(mut disk) = Disk::create(512 << 20) else {
+        println!("skipped: this machine does not let us mount a disk of our own");
+        return;
+    };
+    let cuts = number("PILASTER_POWER_CUTS", 8) as u64;
+    let (port, client) = (free_port(), client());
+    // A write that comes when the power is gone fails, and is not acknowledged.
+    let mut load = Load::new(4, 10, 30_000, true);
+    let mut during_recovery = 0;
+    for round in 0..cuts {
+        let mut server = Server::start(&disk.path(), port);
+        if round % 5 == 4 {
+            tokio::time::sleep(Duration::from_millis(round * 17 % 120)).await;
+            disk.cut_power();
+            during_recovery += 1;
+        } else {
+            server.wait_ready(&client).await;
+            let url = server.url.clone();
+            load.during(&client, &url, async {
+                tokio::time::sleep(Duration::from_millis(20 + round * 41 % 300)).await;
+                disk.cut_power();
+                // What the server says between the cut and its own end does not count for more.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                server.kill();
+            })
+            .await;
+        }
+        server.kill();
+        drop(server);
+        disk.power_on();
+        if round % 25 == 24 || round + 1 == cuts {
+            let mut server = Server::start(&disk.path(), port);
+            server.wait_ready(&client).await;
+            load.check(&client, &server.url).await;
+            server.terminate();
+            println!("{} power cuts, {} acknowledged samples", round + 1, load.acknowledged());
+        }
+    }
+    assert!(load.acknowledged() > 0, "no write was ever acknowledged");
+    println!("{cuts} power cuts, {during_recovery} of them during recovery: nothing lost");
+}
