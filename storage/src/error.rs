@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::block::BlockError;
+use crate::env::objects::ObjectError;
 use crate::wal::WalError;
 
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,15 @@ pub enum Error {
     /// A block could not be written or read.
     #[error(transparent)]
     Block(BlockError),
+    /// The object store that has the blocks did not answer, or refused. The same call may succeed later.
+    #[error(transparent)]
+    Objects(ObjectError),
+    /// The blocks at this URL belong to another data directory, whose log has the name `log`. Nothing was changed there.
+    #[error(
+        "blocks at {place} belong to another data directory (log {log}): give each server a prefix of its own, or, where \
+         that server is gone for good, set storage.blocks.take_over"
+    )]
+    Foreign { place: String, log: String },
     /// The operating system refused. The same call may succeed later.
     #[error("could not {action} {path:?}")]
     Io { action: &'static str, path: PathBuf, source: io::Error },
@@ -51,6 +61,8 @@ impl Error {
             Error::DiskFull { .. }
             | Error::Locked { .. }
             | Error::InvalidOptions { .. }
+            | Error::Objects(_)
+            | Error::Foreign { .. }
             | Error::Wal(_)
             | Error::Io { .. } => false,
         }

@@ -7,11 +7,14 @@ use std::sync::Arc;
 
 use pilaster_model::{Histogram, Labels, Matcher, TimeRange};
 
-use crate::block::{Block, BlockMeta, BlockSamples};
+use crate::block::{Block, BlockError, BlockMeta, BlockSamples, FoundSamples, LiveBlock};
 use crate::head::{Columns, Head, HeadView, SameHash, Timelines};
 use crate::store::{View, histograms_in};
 use crate::tombstone::{Source, about, hidden};
 use crate::{Error, SeriesRef};
+
+/// Threads that read blocks of an object store for one call.
+const FAR_READERS: usize = 8;
 
 /// A consistent view of a store. Clones are the same view.
 #[derive(Debug, Clone)]
@@ -117,8 +120,8 @@ impl Snapshot {
         Snapshot(Arc::new(Inner { head, view, head_view }))
     }
 
-    /// All blocks, oldest first.
-    pub fn blocks(&self) -> &[Arc<Block>] {
+    /// All blocks: our own, oldest first, then those of other stores that we read.
+    pub fn blocks(&self) -> &[Arc<LiveBlock>] {
         &self.0.view.blocks
     }
 
@@ -127,12 +130,18 @@ impl Snapshot {
         self.0.view.set_aside.iter().filter(move |meta| range.overlaps(&TimeRange::new(meta.min_ms, meta.max_ms)))
     }
 
-    fn blocks_in(&self, range: TimeRange) -> impl Iterator<Item = (u32, &Arc<Block>)> {
-        let overlaps = move |block: &Block| {
+    /// The blocks that overlap `range`, with their positions, open.
+    fn blocks_in(&self, range: TimeRange) -> Result<Vec<(u32, &Block)>, Error> {
+        let overlaps = |block: &LiveBlock| {
             let meta = block.meta();
             range.overlaps(&TimeRange::new(meta.min_ms, meta.max_ms))
         };
-        self.blocks().iter().enumerate().filter(move |(_, block)| overlaps(block)).map(|(i, block)| (i as u32, block))
+        let all = self.blocks().iter().enumerate().map(|(at, block)| (at as u32, &**block));
+        let inside: Vec<(u32, &LiveBlock)> = all.filter(|(_, block)| overlaps(block)).collect();
+        let unopened: Vec<&LiveBlock> =
+            inside.iter().map(|(_, block)| *block).filter(|block| !block.is_open()).collect();
+        LiveBlock::open_all(&unopened).map_err(unreadable)?;
+        inside.into_iter().map(|(at, block)| Ok((at, block.open().map_err(unreadable)?))).collect()
     }
 
     /// Series that satisfy `matchers` and may have samples in `range`, ascending by labels, each label set once.
@@ -146,7 +155,7 @@ impl Snapshot {
             .map(|(labels, series)| SelectedSeries { labels, head: Some(series), blocks: Vec::new() })
             .collect();
         let mut places: Option<Places> = None;
-        for (number, block) in self.blocks_in(range) {
+        for (number, block) in self.blocks_in(range)? {
             let ids = ids_in(block, matchers, range);
             if ids.is_empty() {
                 continue;
@@ -235,14 +244,17 @@ impl Snapshot {
             }
         }
         // First only found: then every list of values is as long as it has to be from the start.
-        let mut found = Vec::with_capacity(by_block.len());
-        let mut rows = vec![0; series.len()];
-        let mut last_ms = vec![i64::MIN; series.len()];
+        let mut wanted_of = Vec::with_capacity(by_block.len());
         for (block, mut wanted) in by_block {
             let Some(block) = self.blocks().get(block as usize) else { continue };
             wanted.sort_unstable();
-            let ids: Vec<u32> = wanted.iter().map(|(id, _)| *id).collect();
-            let samples = block.find(&ids, range).map_err(Error::block(Path::new(&block.meta().name)))?;
+            wanted_of.push((block.open().map_err(unreadable)?, wanted));
+        }
+        let mut found = Vec::with_capacity(wanted_of.len());
+        let mut rows = vec![0; series.len()];
+        let mut last_ms = vec![i64::MIN; series.len()];
+        for ((block, wanted), samples) in wanted_of.iter().zip(find_in_blocks(&wanted_of, range)) {
+            let samples = samples?;
             let tombstones = about(&self.0.view.tombstones, Source::Block(&block.meta().name));
             for (at, &(_, position)) in wanted.iter().enumerate() {
                 let (Some(first), Some(last)) = (samples.timestamps(at).first(), samples.timestamps(at).last()) else {
@@ -254,11 +266,10 @@ impl Snapshot {
                 last_ms[position] = *last;
                 rows[position] += samples.timestamps(at).len();
             }
-            found.push((block, wanted, samples, tombstones));
+            found.push((wanted, samples, tombstones));
         }
-        for (block, wanted, mut samples, tombstones) in found {
-            let failed = |error| Error::block(Path::new(&block.meta().name))(error);
-            for (at, (_, position)) in wanted.into_iter().enumerate() {
+        for (wanted, mut samples, tombstones) in found {
+            for (at, &(_, position)) in wanted.iter().enumerate() {
                 let FromBlocks { consecutive, timelines, values, parts } = &mut out[position];
                 let timestamps = samples.timestamps(at);
                 if timestamps.is_empty() {
@@ -267,9 +278,9 @@ impl Snapshot {
                 if *consecutive {
                     timelines.push(timestamps.clone());
                     values.reserve_exact(rows[position] - values.len());
-                    samples.push_values(at, values).map_err(failed)?;
+                    samples.push_values(at, values).map_err(unreadable)?;
                 } else {
-                    let samples = samples_of(samples.samples(at).map_err(failed)?);
+                    let samples = samples_of(samples.samples(at).map_err(unreadable)?);
                     let samples = samples.without(&hidden(&tombstones, &series[position].labels));
                     if !samples.values.is_empty() {
                         parts.push(samples);
@@ -285,7 +296,7 @@ impl Snapshot {
         let inner = &*self.0;
         let mut names: BTreeSet<String> =
             inner.head.label_names(matchers, range, inner.head_view).into_iter().collect();
-        for (_, block) in self.blocks_in(range) {
+        for (_, block) in self.blocks_in(range)? {
             if matchers.is_empty() {
                 names.extend(block.label_names());
                 continue;
@@ -300,7 +311,7 @@ impl Snapshot {
         let inner = &*self.0;
         let mut values: BTreeSet<String> =
             inner.head.label_values(name, matchers, range, inner.head_view).into_iter().collect();
-        for (_, block) in self.blocks_in(range) {
+        for (_, block) in self.blocks_in(range)? {
             if matchers.is_empty() {
                 values.extend(block.label_values(name));
                 continue;
@@ -317,12 +328,45 @@ impl Snapshot {
             series.iter().flat_map(|series| series.blocks.iter().map(|(block, _)| *block)).collect();
         Ok(SelectPlan {
             blocks_total: self.blocks().len(),
-            blocks_in_range: self.blocks_in(range).count(),
+            blocks_in_range: self.blocks_in(range)?.len(),
             blocks_read: read.len(),
             reads_head: series.iter().any(|series| series.head.is_some()),
             series: series.len(),
         })
     }
+}
+
+fn unreadable(error: BlockError) -> Error {
+    Error::block(Path::new("blocks"))(error)
+}
+
+/// A block, and which of its series are wanted: id and what they are for.
+type WantedOf<'a> = (&'a Block, Vec<(u32, usize)>);
+
+/// Finds what is wanted, in the order of `wanted_of`; in far blocks several at the same time, for that is mostly waiting.
+fn find_in_blocks<'a>(
+    wanted_of: &'a [WantedOf<'a>],
+    range: TimeRange,
+) -> Box<dyn Iterator<Item = Result<FoundSamples<'a>, Error>> + 'a> {
+    let find = move |(block, wanted): &WantedOf<'a>| {
+        let ids: Vec<u32> = wanted.iter().map(|(id, _)| *id).collect();
+        block.find(&ids, range).map_err(unreadable)
+    };
+    if wanted_of.iter().filter(|(block, _)| block.is_far()).count() < 2 {
+        return Box::new(wanted_of.iter().map(find));
+    }
+    let per_thread = wanted_of.len().div_ceil(FAR_READERS);
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = wanted_of
+            .chunks(per_thread)
+            .map(|part| scope.spawn(move || part.iter().map(find).collect::<Vec<_>>()))
+            .collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        threads.into_iter().flat_map(join).collect()
+    });
+    Box::new(results.into_iter())
 }
 
 /// Where in a list a label set stands.

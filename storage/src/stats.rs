@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::{ExemplarStats, RejectReason};
+use crate::{ExemplarStats, ObjectStats, RejectReason};
 
 /// A moment's numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub struct Stats {
     pub wal_torn_bytes: u64,
     pub exemplars: ExemplarStats,
     pub metadata_entries: u64,
+    /// About the object store, where blocks go to one.
+    pub objects: Option<ObjectStats>,
 }
 
 /// What is counted while the store works.

@@ -49,6 +49,12 @@ impl Tombstone {
         }
     }
 
+    /// For who has the blocks, and neither head nor log.
+    pub fn leave_blocks_only(&mut self) {
+        self.head = false;
+        self.log_before = 0;
+    }
+
     pub fn is_done(&self) -> bool {
         !self.head && self.blocks.is_empty() && self.log_before == 0
     }

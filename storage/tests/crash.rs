@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pilaster_model::{Histogram, Labels, Matcher, TimeRange};
+use pilaster_storage::env::objects::sim::{Bucket, BucketFault, BucketFaultKind};
 use pilaster_storage::env::sim::{Fault, FaultKind, Sim};
 use pilaster_storage::env::{AppendFile, DirLock, Env, Files};
-use pilaster_storage::{Error, HistogramSample, Sample, Store, StoreOptions};
+use pilaster_storage::{Error, HistogramSample, ObjectOptions, Sample, Store, StoreOptions};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -40,7 +41,7 @@ fn bits(series: usize, timestamp_ms: i64) -> u64 {
 /// Everything in the store, or what is wrong with it.
 fn read_all(store: &Store) -> Result<Ledger, String> {
     let snapshot = store.snapshot();
-    let found = snapshot.select(&[], TimeRange::ALL).map_err(|error| format!("select: {error}"))?;
+    let found = snapshot.select(&[], TimeRange::ALL).map_err(|error| format!("select: {error:?}"))?;
     let read = snapshot.read_many(&found, TimeRange::ALL).map_err(|error| format!("read: {error:?}"))?;
     let mut ledger = Ledger::new();
     for (series, samples) in found.iter().zip(read) {
@@ -89,11 +90,63 @@ fn options(rng: &mut StdRng) -> StoreOptions {
     }
 }
 
+/// Where blocks are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Home {
+    Directory,
+    Bucket,
+    /// One that does not look at the conditions of puts.
+    CarelessBucket,
+}
+
+/// A store whose samples lie in `bucket`, seen from `sim`.
+fn object_options(rng: &mut StdRng, bucket: &Bucket, sim: &Sim) -> ObjectOptions {
+    ObjectOptions {
+        cache_bytes: if rng.random_bool(0.5) { 1 << 20 } else { 0 },
+        keep_removed_ms: if rng.random_bool(0.5) { 60_000 } else { 0 },
+        ..ObjectOptions::new(bucket.seen_from(sim, "p"))
+    }
+}
+
+fn bucket_fault(rng: &mut StdRng, bucket: &Bucket) -> BucketFault {
+    let kind = match rng.random_range(0..5) {
+        0 => BucketFaultKind::Error,
+        1 => BucketFaultKind::AnswerLost,
+        2 | 3 => BucketFaultKind::Late { calls: rng.random_range(1..25) },
+        _ => BucketFaultKind::Outage,
+    };
+    BucketFault { at_call: bucket.calls() + rng.random_range(1..40), kind }
+}
+
+/// What is there while no fault of the bucket hits the reader; `None` where the power is off, and nobody reads.
+fn read_calmly(store: &Store, bucket: &Bucket, sim: &Sim) -> Result<Option<Ledger>, String> {
+    let fault = bucket.fault();
+    bucket.set_fault(None);
+    let there = read_all(store);
+    bucket.set_fault(fault);
+    if there.is_err() && sim.is_off() { Ok(None) } else { there.map(Some) }
+}
+
+/// Whether a call failed. That the blocks are somebody else's is never true here.
+fn failed(result: Result<(), Error>) -> Result<bool, String> {
+    match result {
+        Err(error @ Error::Foreign { .. }) => Err(error.to_string()),
+        other => Ok(other.is_err()),
+    }
+}
+
 /// One history over several lives. `Err` says what the ledger found wrong.
-fn run(seed: u64, wrap: &dyn Fn(Env) -> Env) -> Result<(), String> {
+fn run(seed: u64, wrap: &dyn Fn(Env) -> Env, home: Home) -> Result<(), String> {
     let rng = &mut StdRng::seed_from_u64(seed);
     let sim = Sim::new(seed);
-    let options = options(rng);
+    let mut options = options(rng);
+    let bucket = Bucket::new();
+    if home != Home::Directory {
+        options.blocks = Some(object_options(rng, &bucket, &sim));
+    }
+    if home == Home::CarelessBucket {
+        bucket.set_careless();
+    }
     let series_count = rng.random_range(1..6);
     let (mut acknowledged, mut attempted) = (Ledger::new(), Ledger::new());
     let mut now_ms = rng.random_range(-3000..3000);
@@ -101,21 +154,33 @@ fn run(seed: u64, wrap: &dyn Fn(Env) -> Env) -> Result<(), String> {
     let mut may_look_damaged = false;
     let lives = rng.random_range(2..4);
     for life in 0..lives {
-        let store = match Store::open(options.clone(), wrap(sim.env())) {
+        if home != Home::Directory && rng.random_bool(0.3) {
+            bucket.set_fault(Some(bucket_fault(rng, &bucket)));
+        }
+        let mut opened = Store::open(options.clone(), wrap(sim.env()));
+        if matches!(opened, Err(Error::Objects(_))) && home != Home::Directory {
+            bucket.set_fault(None);
+            opened = Store::open(options.clone(), wrap(sim.env()));
+        }
+        let store = match opened {
             Ok(store) => store,
             Err(error) => return Err(format!("life {life}: open: {error:?}")),
         };
-        check(&read_all(&store)?, &acknowledged, &attempted).map_err(|e| format!("life {life}, after open: {e}"))?;
+        if let Some(there) = read_calmly(&store, &bucket, &sim)? {
+            check(&there, &acknowledged, &attempted).map_err(|e| format!("life {life}, after open: {e}"))?;
+        }
+        if home != Home::Directory && rng.random_bool(0.7) {
+            bucket.set_fault(Some(bucket_fault(rng, &bucket)));
+        }
         let kind = if rng.random_bool(0.8) { FaultKind::PowerCut } else { FaultKind::Error };
         if rng.random_bool(0.9) {
             let at_call = sim.calls() + rng.random_range(1..150);
             sim.set_fault(Some(Fault { at_call, kind }));
         }
-        let mut off = false;
         for _ in 0..rng.random_range(5..40) {
             let failed = match rng.random_range(0..20) {
-                0 => store.flush().is_err(),
-                1..4 => store.maintain().is_err(),
+                0 => failed(store.flush())?,
+                1..4 => failed(store.maintain())?,
                 4 => {
                     sim.set_capacity_bytes(sim.used_bytes() + rng.random_range(0..2000));
                     false
@@ -136,7 +201,7 @@ fn run(seed: u64, wrap: &dyn Fn(Env) -> Env) -> Result<(), String> {
                     deleted.push((number, range));
                     result.is_err()
                 }
-                7 => store.clean_tombstones().is_err(),
+                7 => failed(store.clean_tombstones())?,
                 _ => {
                     now_ms += rng.random_range(0..400);
                     // Sixty times as fast as the samples, so that idle series are forgotten.
@@ -180,15 +245,17 @@ fn run(seed: u64, wrap: &dyn Fn(Env) -> Env) -> Result<(), String> {
                     }
                 }
             };
-            off |= failed && kind == FaultKind::PowerCut && store.append(&[probe(&store)]).is_err();
-            if off && sim_is_off(&sim) {
+            if failed && sim.is_off() {
                 break;
             }
-            off = false;
             if rng.random_bool(0.1) {
                 // A full or failing disk does not stop queries.
-                check(&read_all(&store)?, &acknowledged, &attempted)
-                    .map_err(|e| format!("life {life}, while running: {e}"))?;
+                if let Some(there) = read_calmly(&store, &bucket, &sim)? {
+                    check(&there, &acknowledged, &attempted).map_err(|e| format!("life {life}, while running: {e}"))?;
+                }
+                if home != Home::Directory && rng.random_bool(0.5) {
+                    bucket.set_fault(Some(bucket_fault(rng, &bucket)));
+                }
             }
         }
         sim.set_capacity_bytes(u64::MAX);
@@ -199,8 +266,10 @@ fn run(seed: u64, wrap: &dyn Fn(Env) -> Env) -> Result<(), String> {
             may_look_damaged = true;
         }
         sim.set_fault(None);
+        bucket.set_fault(None);
         drop(store);
     }
+    bucket.deliver();
     let store = Store::open(options, wrap(sim.env())).map_err(|error| format!("last open: {error:?}"))?;
     check(&read_all(&store)?, &acknowledged, &attempted).map_err(|e| format!("at the end: {e}"))?;
     store.flush().map_err(|error| format!("last flush: {error:?}"))?;
@@ -209,20 +278,23 @@ fn run(seed: u64, wrap: &dyn Fn(Env) -> Env) -> Result<(), String> {
     if store.stats().wal_damaged_ranges > 0 && !may_look_damaged {
         return Err("a crash looked like damage".to_owned());
     }
+    if home != Home::Directory {
+        // What was left behind is gone as soon as it is old enough.
+        for _ in 0..20 {
+            now_ms += 100_000;
+            sim.set_now_ms(now_ms * 60);
+            store.maintain().map_err(|error| format!("cleaning up: {error:?}"))?;
+        }
+        let objects = bucket.names().iter().filter(|name| name.starts_with("p/samples/")).count() as u64;
+        if objects != 2 * store.stats().blocks {
+            return Err(format!("{} blocks are {objects} objects: {:?}", store.stats().blocks, bucket.names()));
+        }
+    }
     Ok(())
 }
 
-/// A sample that no store takes, to ask whether appending works.
-fn probe(store: &Store) -> Sample {
-    Sample { series: store.series(&labels(0)), timestamp_ms: i64::MIN, value: 0.0, start_ms: None }
-}
-
-fn sim_is_off(sim: &Sim) -> bool {
-    Files::sync_dir(sim, Path::new("/elsewhere")).is_err()
-}
-
 /// Runs `seeds`, a few at a time, and returns what went wrong.
-fn run_all(seeds: std::ops::Range<u64>, wrap: &(dyn Fn(Env) -> Env + Sync)) -> Vec<String> {
+fn run_all(seeds: std::ops::Range<u64>, wrap: &(dyn Fn(Env) -> Env + Sync), home: Home) -> Vec<String> {
     let next = AtomicUsize::new(seeds.start as usize);
     let failures = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -233,7 +305,7 @@ fn run_all(seeds: std::ops::Range<u64>, wrap: &(dyn Fn(Env) -> Env + Sync)) -> V
                     if seed >= seeds.end {
                         return;
                     }
-                    if let Err(error) = run(seed, wrap) {
+                    if let Err(error) = run(seed, wrap, home) {
                         failures.lock().unwrap().push(format!("seed {seed}: {error}"));
                     }
                 }
@@ -246,8 +318,17 @@ fn run_all(seeds: std::ops::Range<u64>, wrap: &(dyn Fn(Env) -> Env + Sync)) -> V
 #[test]
 fn no_crash_loses_or_doubles_a_sample() {
     let seeds = std::env::var("CRASH_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(1000);
-    let failures = run_all(0..seeds, &|env| env);
-    assert!(failures.is_empty(), "{} of {seeds} failed: {:#?}", failures.len(), &failures[..failures.len().min(5)]);
+    for home in [Home::Directory, Home::Bucket] {
+        let failures = run_all(0..seeds, &|env| env, home);
+        let first = &failures[..failures.len().min(5)];
+        assert!(failures.is_empty(), "{home:?}: {} of {seeds} failed: {first:#?}", failures.len());
+    }
+}
+
+#[test]
+fn the_ledger_notices_an_object_store_that_ignores_conditions() {
+    let failures = run_all(400..800, &|env| env, Home::CarelessBucket);
+    assert!(!failures.is_empty(), "nobody noticed");
 }
 
 /// A disk that says yes and does not do it.
@@ -329,7 +410,7 @@ impl Files for Liar {
 fn the_ledger_notices_a_disk_that_does_not_sync() {
     for lie in [LiesAbout::Log, LiesAbout::Blocks, LiesAbout::Names] {
         let wrap = |env: Env| Env { files: Arc::new(Liar { files: env.files.clone(), lie }), ..env };
-        let failures = run_all(0..60, &wrap);
+        let failures = run_all(0..60, &wrap, Home::Directory);
         assert!(!failures.is_empty(), "nobody noticed {lie:?}");
     }
 }

@@ -54,6 +54,11 @@ impl BlockError {
         }
     }
 
+    /// Whether a file is not where it should be.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, BlockError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BlockError {
         move |source| BlockError::Io { action, path: path.to_owned(), source }
     }

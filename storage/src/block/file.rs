@@ -5,6 +5,7 @@
 //! its files, and nothing is decoded that was not checked.
 
 use std::io::{self, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::BlockError;
+use super::source::{BlockFiles, Copy};
 use crate::env::{AppendFile, Files};
 
 /// Bytes under one checksum; the last range of a file may be shorter.
@@ -88,7 +90,7 @@ impl Write for RangeWriter {
 /// A file that gives out only bytes whose checksum is right.
 #[derive(Debug)]
 pub struct CheckedFile {
-    files: Arc<dyn Files>,
+    source: Arc<dyn BlockFiles>,
     path: PathBuf,
     meta: FileMeta,
 }
@@ -109,22 +111,22 @@ impl Window {
 }
 
 impl CheckedFile {
-    /// The file that `meta` describes below `dir`, which is not looked at yet.
-    pub fn new(files: Arc<dyn Files>, dir: &Path, meta: FileMeta) -> CheckedFile {
-        CheckedFile { files, path: dir.join(&meta.path), meta }
+    /// The file that `meta` describes in `source`, which is not looked at yet.
+    pub fn new(source: Arc<dyn BlockFiles>, meta: FileMeta) -> CheckedFile {
+        CheckedFile { path: source.path(&meta), source, meta }
     }
 
     /// # Errors
     /// The file is missing or has another length than `meta` says.
-    pub fn open(files: Arc<dyn Files>, dir: &Path, meta: FileMeta) -> Result<CheckedFile, BlockError> {
-        let file = CheckedFile::new(files, dir, meta);
+    pub fn open(source: Arc<dyn BlockFiles>, meta: FileMeta) -> Result<CheckedFile, BlockError> {
+        let file = CheckedFile::new(source, meta);
         file.check_len()?;
         Ok(file)
     }
 
     fn check_len(&self) -> Result<(), BlockError> {
         let (path, meta) = (&self.path, &self.meta);
-        let bytes = self.files.len(path).map_err(BlockError::io("open", path))?;
+        let bytes = self.source.len(meta).map_err(BlockError::io("open", path))?;
         if bytes != meta.bytes {
             return Err(BlockError::malformed(path, format!("{bytes} bytes long instead of {}", meta.bytes)));
         }
@@ -146,27 +148,74 @@ impl CheckedFile {
         self.meta.bytes
     }
 
+    /// Whether a read may be a request over the network.
+    pub fn is_far(&self) -> bool {
+        self.source.is_far()
+    }
+
     /// The whole ranges that `[offset, offset + len)` touches, every one checked.
     pub fn window(&self, offset: u64, len: usize) -> Result<Window, BlockError> {
+        let range = self.whole_ranges(offset, len as u64)?;
+        let mut windows = self.read_ranges(std::slice::from_ref(&range), Copy::Nearest)?;
+        Ok(windows.pop().unwrap_or(Window { start: range.start, bytes: Bytes::new() }))
+    }
+
+    /// [`CheckedFile::window`] for several places at once, which are `(offset, length)` in any order; windows ascend
+    /// and do not overlap.
+    pub fn windows(&self, places: impl IntoIterator<Item = (u64, usize)>) -> Result<Vec<Window>, BlockError> {
+        let ranges = places.into_iter().map(|(offset, len)| self.whole_ranges(offset, len as u64));
+        let mut ranges: Vec<Range<u64>> = ranges.collect::<Result<_, _>>()?;
+        ranges.sort_unstable_by_key(|range| range.start);
+        let mut apart: Vec<Range<u64>> = Vec::new();
+        for range in ranges {
+            match apart.last_mut() {
+                Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+                Some(_) | None => apart.push(range),
+            }
+        }
+        self.read_ranges(&apart, Copy::Nearest)
+    }
+
+    fn whole_ranges(&self, offset: u64, len: u64) -> Result<Range<u64>, BlockError> {
         let range = RANGE_BYTES as u64;
-        let Some(end) = offset.checked_add(len as u64).filter(|&end| end <= self.meta.bytes) else {
+        let Some(end) = offset.checked_add(len).filter(|&end| end <= self.meta.bytes) else {
             return Err(BlockError::malformed(&self.path, format!("too short for {len} bytes at {offset}")));
         };
         let start = offset / range * range;
-        let end = end.div_ceil(range).saturating_mul(range).min(self.meta.bytes).max(start);
-        let bytes = self
-            .files
-            .read_range(&self.path, start, (end - start) as usize)
-            .map_err(BlockError::io("read", &self.path))?;
-        let expected = self.meta.range_crc32c.iter().skip((start / range) as usize);
-        for (index, (piece, &expected)) in bytes.chunks(RANGE_BYTES).zip(expected).enumerate() {
+        Ok(start..end.div_ceil(range).saturating_mul(range).min(self.meta.bytes).max(start))
+    }
+
+    /// Whole ranges, every one checked. What a near copy has wrong is asked of the original.
+    fn read_ranges(&self, ranges: &[Range<u64>], copy: Copy) -> Result<Vec<Window>, BlockError> {
+        let read = self.source.read(&self.meta, ranges, copy).map_err(BlockError::io("read", &self.path))?;
+        let mut windows = Vec::with_capacity(ranges.len());
+        for (range, bytes) in ranges.iter().zip(read) {
+            let window = Window { start: range.start, bytes };
+            match self.check(&window, range) {
+                Ok(()) => windows.push(window),
+                Err(error) if copy == Copy::Nearest && self.source.is_far() => {
+                    tracing::warn!(path = ?self.path, %error, "a cached copy is damaged: reading the original");
+                    windows.extend(self.read_ranges(std::slice::from_ref(range), Copy::Original)?);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(windows)
+    }
+
+    fn check(&self, window: &Window, range: &Range<u64>) -> Result<(), BlockError> {
+        if window.bytes.len() as u64 != range.end - range.start {
+            return Err(BlockError::malformed(&self.path, format!("gave {} bytes of {range:?}", window.bytes.len())));
+        }
+        let expected = self.meta.range_crc32c.iter().skip((range.start / RANGE_BYTES as u64) as usize);
+        for (index, (piece, &expected)) in window.bytes.chunks(RANGE_BYTES).zip(expected).enumerate() {
             let got = crc32c::crc32c(piece);
             if got != expected {
-                let offset = start + (index * RANGE_BYTES) as u64;
+                let offset = range.start + (index * RANGE_BYTES) as u64;
                 return Err(BlockError::Checksum { path: self.path.clone(), offset, len: piece.len(), expected, got });
             }
         }
-        Ok(Window { start, bytes: Bytes::from(bytes) })
+        Ok(())
     }
 
     /// All bytes, checked.
@@ -176,12 +225,13 @@ impl CheckedFile {
         Ok(self.window(0, len)?.bytes)
     }
 
-    /// Reads and checks every byte, a few ranges at a time.
+    /// Reads and checks every byte of the original, a few ranges at a time.
     pub fn verify(&self) -> Result<(), BlockError> {
         self.check_len()?;
-        const STEP: u64 = 16 * RANGE_BYTES as u64;
-        for offset in (0..self.meta.bytes).step_by(STEP as usize) {
-            self.window(offset, STEP.min(self.meta.bytes - offset) as usize)?;
+        let step = if self.is_far() { 128 } else { 16 } * RANGE_BYTES as u64;
+        for offset in (0..self.meta.bytes).step_by(step as usize) {
+            let range = offset..self.meta.bytes.min(offset + step);
+            self.read_ranges(std::slice::from_ref(&range), Copy::Original)?;
         }
         Ok(())
     }

@@ -17,12 +17,14 @@ mod error;
 mod file;
 mod group;
 mod index;
+mod live;
 mod order;
 mod page;
 mod postings;
 mod read;
 mod rebuild;
 mod schema;
+mod source;
 mod timeline;
 mod varint;
 mod write;
@@ -34,9 +36,11 @@ use serde::{Deserialize, Serialize};
 
 pub use error::BlockError;
 pub use file::{FileMeta, RANGE_BYTES};
+pub use live::LiveBlock;
 pub use order::OrderKey;
 pub use read::{Block, BlockSamples, FoundSamples};
 pub use rebuild::rebuild_index;
+pub use source::{BlockFiles, Copy, LocalBlocks};
 pub use write::{BlockWriter, write_block};
 
 /// The samples of one series, on their way into a block.
@@ -70,6 +74,11 @@ pub struct BlockMeta {
 }
 
 impl BlockMeta {
+    /// Paths of all files.
+    pub fn paths(&self) -> Vec<String> {
+        self.files.iter().map(|file| file.path.clone()).collect()
+    }
+
     /// Bytes of all files.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()

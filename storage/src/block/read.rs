@@ -14,8 +14,9 @@ use super::divide::Divisor;
 use super::file::{CheckedFile, Window};
 use super::index::{Index, Page, Part};
 use super::page::{PageDecoder, parse_runs};
+use super::source::{BlockFiles, LocalBlocks};
 use super::{BlockError, BlockMeta, FileMeta, postings, rebuild};
-use crate::env::{Files, atomic_write};
+use crate::env::Files;
 
 /// Samples of one series.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,20 +48,30 @@ impl Block {
     /// # Errors
     /// A file is missing or is not the one that was written, and the index cannot be made again.
     pub fn open(files: Arc<dyn Files>, dir: &Path, meta: BlockMeta) -> Result<Block, BlockError> {
+        Block::load(Arc::new(LocalBlocks::new(files, dir)), meta)
+    }
+
+    /// [`Block::open`] for a block that lies elsewhere.
+    ///
+    /// # Errors
+    /// As [`Block::open`]; that the place cannot be reached, too.
+    pub fn load(source: Arc<dyn BlockFiles>, meta: BlockMeta) -> Result<Block, BlockError> {
         let [samples, index] = meta.files.as_slice() else {
-            return Err(BlockError::malformed(&dir.join(&meta.name), "a block has a sample file and an index file"));
+            return Err(BlockError::malformed(Path::new(&meta.name), "a block has a sample file and an index file"));
         };
-        let samples = CheckedFile::open(files.clone(), dir, samples.clone())?;
-        let index_file = CheckedFile::new(files.clone(), dir, index.clone());
+        let samples = CheckedFile::open(source.clone(), samples.clone())?;
+        let index_file = CheckedFile::new(source.clone(), index.clone());
         let load = |bytes: &[u8]| Index::decode(index_file.path(), bytes, samples.len());
         let index = match index_file.read().and_then(|bytes| load(&bytes)) {
             Ok(index) => index,
+            // Who cannot be reached has no samples to tell either.
+            Err(error) if source.is_far() && !error.is_corruption() && !error.is_missing() => return Err(error),
             Err(error) => {
                 // The first error is the one to tell where the sample file is no better.
                 let Ok(bytes) = rebuild::index_bytes(&samples) else { return Err(error) };
                 tracing::warn!(path = ?index_file.path(), %error, "made an index again from its sample file");
                 if FileMeta::of(&index_file.meta().path, &bytes) == *index_file.meta()
-                    && let Err(error) = atomic_write(&*files, index_file.path(), &bytes)
+                    && let Err(error) = source.replace(index_file.meta(), &bytes)
                 {
                     tracing::warn!(path = ?index_file.path(), %error, "could not put the index back");
                 }
@@ -76,6 +87,11 @@ impl Block {
 
     pub fn meta(&self) -> &BlockMeta {
         &self.meta
+    }
+
+    /// Whether reading may take requests over the network.
+    pub fn is_far(&self) -> bool {
+        self.samples.is_far()
     }
 
     pub fn series_count(&self) -> usize {
@@ -176,6 +192,9 @@ impl Block {
     /// As [`Block::read`].
     pub fn find(&self, ids: &[u32], range: TimeRange) -> Result<FoundSamples<'_>, BlockError> {
         let mut reader = Reader::new(self)?;
+        if self.is_far() {
+            reader.read_ahead(ids, range)?;
+        }
         let items = reader.resolve(ids, range)?;
         Ok(FoundSamples { reader, items })
     }
@@ -316,6 +335,8 @@ struct Reader<'a> {
     decoder: PageDecoder,
     /// By [`Part`].
     parts: [Decoded; 5],
+    /// What was read ahead, ascending.
+    ahead: Vec<Window>,
     integers: Vec<i64>,
     doubles: Vec<f64>,
 }
@@ -323,7 +344,51 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn new(block: &'a Block) -> Result<Reader<'a>, BlockError> {
         let decoder = PageDecoder::new().map_err(BlockError::compression)?;
-        Ok(Reader { block, decoder, parts: Default::default(), integers: Vec::new(), doubles: Vec::new() })
+        let (integers, doubles) = (Vec::new(), Vec::new());
+        Ok(Reader { block, decoder, parts: Default::default(), ahead: Vec::new(), integers, doubles })
+    }
+
+    /// Reads all pages that the series need, in as few requests as they lie in places. Where the index does not say which
+    /// rows of a series are inside `range`, that is all its pages.
+    fn read_ahead(&mut self, ids: &[u32], range: TimeRange) -> Result<(), BlockError> {
+        let index = &self.block.index;
+        let mut places: Vec<(u64, usize)> = Vec::new();
+        for &id in ids {
+            let group = &index.groups()[index.group_of(id)];
+            let (inside, own_timestamps) = match index.timestamps(id) {
+                Ok((timeline, part)) => (rows_inside(&timeline[part], range), false),
+                Err(whole) if !whole.overlaps(&range) => continue,
+                Err(_) => (0..index.series(id).rows as usize, true),
+            };
+            if inside.is_empty() {
+                continue;
+            }
+            for part in Part::ALL {
+                let count = index.count(part, id);
+                if count == 0 || (part == Part::Ts && !own_timestamps) {
+                    continue;
+                }
+                let first = index.position(part, id);
+                // One value a row: then the rows say which.
+                let values = if count == index.series(id).rows {
+                    first + inside.start as u32..first + inside.end as u32
+                } else {
+                    first..first + count
+                };
+                let pages = group.pages(part);
+                let from = pages.partition_point(|page| page.first_value + page.at.values <= values.start);
+                let wanted = pages[from..].iter().take_while(|page| page.first_value < values.end);
+                for page in wanted {
+                    let place = (page.at.offset, page.at.header_len as usize + page.at.stored_len as usize);
+                    // Neighbouring series share pages.
+                    if places.last() != Some(&place) {
+                        places.push(place);
+                    }
+                }
+            }
+        }
+        self.ahead = self.block.samples.windows(places)?;
+        Ok(())
     }
 
     /// Finds the rows of every series inside `range`, and their timestamps.
@@ -529,7 +594,12 @@ impl<'a> Reader<'a> {
         let len = page.at.header_len as usize + page.at.stored_len as usize;
         let window = &mut self.parts[part as usize].window;
         if window.slice(page.at.offset, len).is_none() {
-            *window = self.block.samples.window(page.at.offset, len)?;
+            let at = self.ahead.partition_point(|window| window.start <= page.at.offset);
+            let ahead = self.ahead[..at].last().filter(|window| window.slice(page.at.offset, len).is_some());
+            *window = match ahead {
+                Some(window) => window.clone(),
+                None => self.block.samples.window(page.at.offset, len)?,
+            };
         }
         Ok(())
     }

@@ -19,6 +19,7 @@ use super::file::CheckedFile;
 use super::index::{Content, Counts, Group, Page, Part};
 use super::page::{PageDecoder, PageRef, parse_header, parse_runs};
 use super::schema;
+use super::source::LocalBlocks;
 use super::timeline::Timelines;
 use super::varint::Cursor;
 use super::write::{FORMAT, placed_pages, temporary, write_index};
@@ -34,7 +35,7 @@ pub fn rebuild_index(files: Arc<dyn Files>, dir: &Path, meta: &BlockMeta) -> Res
     let [samples, index] = meta.files.as_slice() else {
         return Err(BlockError::malformed(&dir.join(&meta.name), "a block has a sample file and an index file"));
     };
-    let bytes = index_bytes(&CheckedFile::open(files.clone(), dir, samples.clone())?)?;
+    let bytes = index_bytes(&CheckedFile::open(Arc::new(LocalBlocks::new(files.clone(), dir)), samples.clone())?)?;
     let written = write_index(&*files, dir, &index.path, &bytes)?;
     let (from, to) = (temporary(dir, &index.path), dir.join(&index.path));
     files.rename(&from, &to).map_err(BlockError::io("rename", &from))?;

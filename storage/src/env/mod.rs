@@ -4,6 +4,7 @@
 //! was not synced, tear writes, fill the disk and move the clock. [`Env::real`] is the operating system,
 //! [`sim::Sim`] the simulated twin.
 
+pub mod objects;
 mod real;
 pub mod sim;
 

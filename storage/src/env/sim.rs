@@ -154,6 +154,18 @@ impl Sim {
         disk.durable_names = names;
     }
 
+    /// Whether the power is off.
+    pub fn is_off(&self) -> bool {
+        self.0.disk.lock().is_off()
+    }
+
+    /// Counts a call to another machine; fails where the power goes.
+    pub(super) fn remote_call(&self) -> io::Result<()> {
+        let disk = &mut *self.0.disk.lock();
+        let changed = disk.change();
+        if disk.is_off() { changed } else { Ok(()) }
+    }
+
     /// Flips one bit of a file, as failing media do. Nothing where the file is shorter.
     pub fn flip_bit(&self, path: &Path, byte: usize, bit: u8) {
         let disk = &mut *self.0.disk.lock();
@@ -192,6 +204,10 @@ impl Disk {
             }
             Some(_) | None => Ok(()),
         }
+    }
+
+    fn is_off(&self) -> bool {
+        self.fault.is_some_and(|fault| fault.kind == FaultKind::PowerCut && fault.at_call <= self.calls)
     }
 
     fn inode(&self, path: &Path) -> io::Result<&Inode> {

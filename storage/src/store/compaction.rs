@@ -4,7 +4,6 @@
 //! Either way a series of the window stands in one block only.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pilaster_model::{Labels, TimeRange};
@@ -13,7 +12,7 @@ use super::Store;
 use super::flush::block_series;
 use super::maintenance::Maintenance;
 use crate::Error;
-use crate::block::{Block, BlockMeta};
+use crate::block::{Block, BlockMeta, LiveBlock};
 use crate::head::Timelines;
 use crate::snapshot::{SeriesSamples, columns_of, samples_of};
 use crate::tombstone::{Source, Tombstone, about, hidden};
@@ -94,7 +93,7 @@ impl Store {
     /// All samples of some series, one part a source.
     fn read_batch(
         &self,
-        sources: &[Arc<Block>],
+        sources: &[&Block],
         batch: Vec<Placed>,
         tombstones: &[Tombstone],
     ) -> Result<Vec<(Labels, Vec<SeriesSamples>)>, Error> {
@@ -170,8 +169,14 @@ impl Store {
         metas: &mut Vec<BlockMeta>,
     ) -> Result<(), Error> {
         let view = self.current_view();
-        let sources: Vec<Arc<Block>> =
-            view.blocks.iter().filter(|block| window.names.contains(&block.meta().name)).cloned().collect();
+        let is_source = |block: &&LiveBlock| window.names.contains(&block.meta().name);
+        let sources: Vec<&LiveBlock> = view.own().iter().map(|block| &**block).filter(is_source).collect();
+        LiveBlock::open_all(&sources).map_err(Error::block(&self.options.dir))?;
+        let sources: Vec<&Block> = sources
+            .into_iter()
+            .map(|block| block.open())
+            .collect::<Result<_, _>>()
+            .map_err(Error::block(&self.options.dir))?;
         let mut by_labels: BTreeMap<Labels, Vec<(usize, u32)>> = BTreeMap::new();
         for (source, block) in sources.iter().enumerate() {
             for id in block.select(&[]) {

@@ -5,6 +5,7 @@ use pilaster_model::{Matcher, TimeRange};
 use super::Store;
 use super::maintenance::Maintenance;
 use crate::Error;
+use crate::block::LiveBlock;
 use crate::head::HeadView;
 use crate::manifest::Manifest;
 use crate::tombstone::Tombstone;
@@ -14,7 +15,8 @@ impl Store {
     /// their room is free after [`Store::clean_tombstones`] or when their blocks are merged.
     ///
     /// # Errors
-    /// The manifest could not be written: whether anything is deleted shows when the store is opened again.
+    /// A block could not be read. Or the manifest could not be written: whether anything is deleted shows when the store
+    /// is opened again.
     pub fn delete(&self, matchers: &[Matcher], range: TimeRange) -> Result<(), Error> {
         let maintenance = &mut *self.maintenance.lock();
         self.log_unlogged()?;
@@ -22,15 +24,19 @@ impl Store {
         // What comes later is not deleted.
         let Some(newest_ms) = self.max_ms() else { return Ok(()) };
         let range = TimeRange::new(range.min_ms, range.max_ms.min(newest_ms));
-        let with_some = view.blocks.iter().filter(|block| {
-            let block_range = TimeRange::new(block.meta().min_ms, block.meta().max_ms);
-            let has_some = |id: u32| block.series_range(id).overlaps(&range);
-            range.overlaps(&block_range) && block.select(matchers).into_iter().any(has_some)
-        });
+        let in_range = |block: &&LiveBlock| range.overlaps(&TimeRange::new(block.meta().min_ms, block.meta().max_ms));
+        let candidates: Vec<&LiveBlock> = view.own().iter().map(|block| &**block).filter(in_range).collect();
+        LiveBlock::open_all(&candidates).map_err(Error::block(&self.options.dir))?;
+        let mut blocks: Vec<String> = Vec::new();
+        for live in candidates {
+            let block = live.open().map_err(Error::block(&self.options.dir))?;
+            if block.select(matchers).into_iter().any(|id| block.series_range(id).overlaps(&range)) {
+                blocks.push(live.meta().name.clone());
+            }
+        }
         // What is set aside may come back.
         let set_aside = view.set_aside.iter().filter(|meta| range.overlaps(&TimeRange::new(meta.min_ms, meta.max_ms)));
-        let blocks: Vec<String> =
-            with_some.map(|block| block.meta().name.clone()).chain(set_aside.map(|meta| meta.name.clone())).collect();
+        blocks.extend(set_aside.map(|meta| meta.name.clone()));
         // Between appends: the log has exactly what the head was given.
         let (epoch, log_before) = self.head.epochs.end_epoch(|| self.wal.next_sequence());
         let head = !self.head.select(matchers, range, HeadView { epoch, flushed: view.flushed }).is_empty();
@@ -64,8 +70,7 @@ impl Store {
     }
 
     fn set_tombstones(&self, maintenance: &mut Maintenance, manifest: Manifest) -> Result<(), Error> {
-        manifest.store(&*self.env.files, &self.options.dir)?;
-        maintenance.manifest = manifest;
+        self.store_manifest(maintenance, manifest)?;
         let flushed = self.current_view().flushed;
         self.publish(maintenance, Vec::new(), flushed);
         Ok(())

@@ -15,7 +15,7 @@ use pilaster_model::{Histogram, Labels, TimeRange};
 
 use super::maintenance::{Maintenance, Mark};
 use super::{Store, View};
-use crate::block::{Block, BlockMeta, BlockSeries, WriteOptions, write_block};
+use crate::block::{BlockMeta, BlockSeries, LiveBlock, WriteOptions, write_block};
 use crate::head::{Columns, Flushed, HeadView, Timelines};
 use crate::manifest::Manifest;
 use crate::tombstone::{Source, about, hidden};
@@ -77,10 +77,9 @@ impl Store {
         }
         manifest.tombstones.retain(|tombstone| !tombstone.is_done());
         let opened = self.open_blocks(&metas);
-        let stored = opened.and_then(|blocks| manifest.store(&*self.env.files, &self.options.dir).map(|()| blocks));
+        let stored = opened.and_then(|blocks| self.store_manifest(maintenance, manifest).map(|()| blocks));
         // After a failed write of the manifest nobody knows which one a crash would leave: the files stay until then.
         let blocks = stored?;
-        maintenance.manifest = manifest;
         let flushed = Flushed { before_ms: cut_ms, epoch };
         let last_old_epoch = self.publish(maintenance, blocks, flushed);
         maintenance.pending_drop = Some((flushed, last_old_epoch));
@@ -150,14 +149,16 @@ impl Store {
     pub(super) fn write_one(&self, start_ms: i64, level: u8, series: Vec<BlockSeries>) -> Result<BlockMeta, Error> {
         let name = format!("{start_ms}-{level}-{:016x}", self.env.random.next_u64());
         let options = WriteOptions { promoted_labels: self.options.promoted_labels.clone() };
-        let dir = &self.options.dir;
-        write_block(&*self.env.files, dir, &name, level, series, &options).map_err(Error::block(dir))
+        let dir = self.home.writing_dir();
+        let meta = write_block(&*self.env.files, dir, &name, level, series, &options).map_err(Error::block(dir))?;
+        self.home.bring(&meta)?;
+        Ok(meta)
     }
 
-    pub(super) fn open_blocks(&self, metas: &[BlockMeta]) -> Result<Vec<Arc<Block>>, Error> {
-        let dir = &self.options.dir;
-        let open = |meta: &BlockMeta| Block::open(self.env.files.clone(), dir, meta.clone()).map(Arc::new);
-        metas.iter().map(open).collect::<Result<_, _>>().map_err(Error::block(dir))
+    pub(super) fn open_blocks(&self, metas: &[BlockMeta]) -> Result<Vec<Arc<LiveBlock>>, Error> {
+        let blocks: Vec<Arc<LiveBlock>> = metas.iter().map(|meta| self.home.block(meta)).collect();
+        blocks.iter().try_for_each(|block| block.open().map(drop)).map_err(Error::block(&self.options.dir))?;
+        Ok(blocks)
     }
 
     /// The current blocks.

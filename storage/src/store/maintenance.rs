@@ -7,9 +7,10 @@ use std::sync::atomic::Ordering;
 use super::retention::TrustedTime;
 use super::{Store, View};
 use crate::Error;
-use crate::block::{Block, BlockMeta};
+use crate::block::{BlockMeta, LiveBlock};
 use crate::head::Flushed;
-use crate::manifest::Manifest;
+use crate::home::SourceBlocks;
+use crate::manifest::{Manifest, RemovedBlock};
 
 /// A series without samples in memory is kept for so long, for those who have its reference.
 const IDLE_GRACE_MS: i64 = 60_000;
@@ -35,14 +36,19 @@ pub(super) struct Maintenance {
     /// Windows (start and level) whose blocks cannot be read.
     pub unmergeable: HashSet<(i64, u8)>,
     /// Blocks that are off the manifest; their files go with the last snapshot that has them.
-    pub doomed: Vec<Arc<Block>>,
+    pub doomed: Vec<Arc<LiveBlock>>,
+    /// Blocks that the manifest remembers for their objects, which are gone by now.
+    pub erased: HashSet<String>,
+    /// Blocks of others.
+    pub sources: SourceBlocks,
+    pub sources_seen_ms: i64,
     pub trusted_time: TrustedTime,
     /// Per block, the retention rules that were applied to it.
     pub rules_applied: HashMap<String, Vec<bool>>,
 }
 
 impl Maintenance {
-    pub fn new(manifest: Manifest, marks: Vec<Mark>) -> Maintenance {
+    pub fn new(manifest: Manifest, marks: Vec<Mark>, sources: SourceBlocks, now_ms: i64) -> Maintenance {
         Maintenance {
             manifest,
             marks: marks.into(),
@@ -51,6 +57,9 @@ impl Maintenance {
             doomed: Vec::new(),
             trusted_time: TrustedTime::default(),
             rules_applied: HashMap::new(),
+            erased: HashSet::new(),
+            sources,
+            sources_seen_ms: now_ms,
         }
     }
 }
@@ -76,10 +85,15 @@ impl Store {
         self.free(maintenance);
         let forgotten = self.head.forget_idle(self.env.clock.now_ms(), IDLE_GRACE_MS) as u64;
         self.counters.series_forgotten.fetch_add(forgotten, Ordering::Relaxed);
-        result = result.and(self.compact(maintenance));
-        result = result.and(self.expire(maintenance));
-        result = result.and(self.apply_retention_rules(maintenance));
-        self.remove_doomed(maintenance);
+        // Without the object store there is nothing to be done about blocks, and every attempt is a long wait.
+        if !matches!(result, Err(Error::Objects(_) | Error::Foreign { .. })) {
+            result = result.and(self.compact(maintenance));
+            result = result.and(self.expire(maintenance));
+            result = result.and(self.apply_retention_rules(maintenance));
+            self.remove_doomed(maintenance);
+            result = result.and(self.home.sweep(&maintenance.manifest));
+        }
+        self.refresh_sources(maintenance);
         result
     }
 
@@ -103,6 +117,22 @@ impl Store {
         let cut_ms = settled_ms.div_euclid(block_ms).saturating_mul(block_ms);
         let flushed = self.view.read().flushed;
         (flushed.before_ms < cut_ms && self.head.min_ms(flushed)? < cut_ms).then_some(cut_ms)
+    }
+
+    /// Looks at what others have put, where it is time.
+    fn refresh_sources(&self, maintenance: &mut Maintenance) {
+        let Some(options) = &self.options.blocks else { return };
+        let now_ms = self.env.clock.now_ms();
+        // A clock that was set back does not stop it.
+        if (0..options.refresh_ms).contains(&now_ms.saturating_sub(maintenance.sources_seen_ms)) {
+            return;
+        }
+        maintenance.sources_seen_ms = now_ms;
+        if let Some(sources) = self.home.refresh_sources() {
+            maintenance.sources = sources;
+            let flushed = self.view.read().flushed;
+            self.publish(maintenance, Vec::new(), flushed);
+        }
     }
 
     /// Notes how far the log is, and the head's newest timestamp with it.
@@ -150,7 +180,7 @@ impl Store {
         &self,
         maintenance: &mut Maintenance,
         metas: Vec<BlockMeta>,
-        new: Vec<Arc<Block>>,
+        new: Vec<Arc<LiveBlock>>,
     ) -> Result<(), Error> {
         let mut manifest = Manifest { blocks: metas, ..maintenance.manifest.clone() };
         let live: HashSet<&String> = manifest.blocks.iter().map(|block| &block.name).collect();
@@ -158,49 +188,79 @@ impl Store {
             tombstone.blocks.retain(|name| live.contains(name));
         }
         manifest.tombstones.retain(|tombstone| !tombstone.is_done());
-        manifest.store(&*self.env.files, &self.options.dir)?;
-        maintenance.manifest = manifest;
+        if self.home.is_far() {
+            let at_ms = self.env.clock.now_ms();
+            let gone = maintenance.manifest.blocks.iter().filter(|block| !live.contains(&block.name));
+            manifest.removed.extend(gone.map(|block| RemovedBlock {
+                name: block.name.clone(),
+                files: block.paths(),
+                at_ms,
+            }));
+        }
+        self.store_manifest(maintenance, manifest)?;
         let flushed = self.view.read().flushed;
         self.publish(maintenance, new, flushed);
         Ok(())
     }
 
+    /// Makes `manifest` the one that counts, here and at home.
+    pub(super) fn store_manifest(&self, maintenance: &mut Maintenance, mut manifest: Manifest) -> Result<(), Error> {
+        manifest.removed.retain(|block| !maintenance.erased.contains(&block.name));
+        self.home.store(&mut manifest)?;
+        maintenance.erased.clear();
+        maintenance.manifest = manifest;
+        Ok(())
+    }
+
     /// Shows the blocks of the manifest to snapshots from now on. Returns the last epoch that does not see them.
-    pub(super) fn publish(&self, maintenance: &mut Maintenance, new: Vec<Arc<Block>>, flushed: Flushed) -> u64 {
+    pub(super) fn publish(&self, maintenance: &mut Maintenance, new: Vec<Arc<LiveBlock>>, flushed: Flushed) -> u64 {
         let old = self.view.read().clone();
         let open =
-            |meta: &BlockMeta| old.blocks.iter().chain(&new).find(|block| block.meta().name == meta.name).cloned();
-        let blocks: Vec<_> = maintenance.manifest.blocks.iter().filter_map(open).collect();
+            |meta: &BlockMeta| old.own().iter().chain(&new).find(|block| block.meta().name == meta.name).cloned();
+        let mut blocks: Vec<_> = maintenance.manifest.blocks.iter().filter_map(open).collect();
+        let own = blocks.len();
         let is_live = |meta: &&BlockMeta| maintenance.manifest.blocks.iter().any(|live| live.name == meta.name);
         let set_aside: Vec<_> = old.set_aside.iter().filter(is_live).cloned().collect();
         let live_count = maintenance.manifest.blocks.len();
-        debug_assert_eq!(blocks.len() + set_aside.len(), live_count, "every live block is open or set aside");
-        let live = |block: &Arc<Block>| blocks.iter().any(|other| Arc::ptr_eq(other, block));
-        maintenance.doomed.extend(old.blocks.iter().filter(|block| !live(block)).cloned());
-        let tombstones = maintenance.manifest.tombstones.clone();
-        let view = Arc::new(View { blocks, flushed, tombstones, set_aside });
+        debug_assert_eq!(own + set_aside.len(), live_count, "every live block is there or set aside");
+        let live: HashSet<*const LiveBlock> = blocks.iter().map(Arc::as_ptr).collect();
+        maintenance.doomed.extend(old.own().iter().filter(|block| !live.contains(&Arc::as_ptr(block))).cloned());
+        blocks.extend(maintenance.sources.blocks.iter().cloned());
+        let tombstones = maintenance.manifest.tombstones.iter().chain(&maintenance.sources.tombstones);
+        let tombstones = tombstones.cloned().collect();
+        let view = Arc::new(View { blocks, own, flushed, tombstones, set_aside });
         let (epoch, ()) = self.head.epochs.at_rest(|| *self.view.write() = view);
         epoch
     }
 
     /// Removes the files of dead blocks that no snapshot has any more.
     pub(super) fn remove_doomed(&self, maintenance: &mut Maintenance) {
+        let far = self.home.is_far();
         maintenance.doomed.retain(|block| {
             if Arc::strong_count(block) > 1 {
                 return true;
             }
-            self.remove_files(block.meta());
+            if !far {
+                self.remove_files(block.meta());
+            }
             false
         });
+        let now_ms = self.env.clock.now_ms();
+        for block in &maintenance.manifest.removed {
+            let is_old = now_ms.saturating_sub(block.at_ms) >= self.home.keep_removed_ms();
+            let in_use = maintenance.doomed.iter().any(|doomed| doomed.meta().name == block.name);
+            if !is_old || in_use || maintenance.erased.contains(&block.name) {
+                continue;
+            }
+            if !self.home.remove(&block.files) {
+                break;
+            }
+            maintenance.erased.insert(block.name.clone());
+        }
     }
 
     /// Removes the files of a block that is not in the manifest. What stays is removed when the store is opened.
     pub(super) fn remove_files(&self, meta: &BlockMeta) {
-        for file in &meta.files {
-            let path = self.options.dir.join(&file.path);
-            if let Err(error) = self.env.files.remove(&path) {
-                tracing::warn!(?path, %error, "could not remove the file of a dead block");
-            }
-        }
+        self.home.remove(&meta.paths());
     }
 }

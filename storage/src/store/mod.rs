@@ -25,10 +25,11 @@ pub use append::{AppendOutcome, HistogramSample, Rejected, Sample};
 pub use open::ReplayProgress;
 pub use options::{RetentionRule, StoreOptions};
 
-use crate::block::{Block, BlockMeta};
+use crate::block::{BlockMeta, LiveBlock};
 use crate::env::{DirLock, Env};
 use crate::exemplars::ExemplarStore;
 use crate::head::{Flushed, Head};
+use crate::home::Home;
 use crate::metadata::MetadataTable;
 use crate::stats::{Counters, Stats};
 use crate::tombstone::Tombstone;
@@ -39,12 +40,21 @@ use maintenance::Maintenance;
 /// The blocks of a moment, and what of the head is in them.
 #[derive(Debug)]
 pub(crate) struct View {
-    /// Oldest first.
-    pub blocks: Vec<Arc<Block>>,
+    /// Our own, oldest first, then those of others.
+    pub blocks: Vec<Arc<LiveBlock>>,
+    /// How many are our own.
+    pub own: usize,
     pub flushed: Flushed,
     pub tombstones: Vec<Tombstone>,
     /// Live blocks that could not be opened: nobody reads them, and nothing touches their files.
     pub set_aside: Vec<BlockMeta>,
+}
+
+impl View {
+    /// Our own blocks, oldest first.
+    pub fn own(&self) -> &[Arc<LiveBlock>] {
+        &self.blocks[..self.own]
+    }
 }
 
 /// Series and samples in one data directory. Thread-safe; every call may block on the disk.
@@ -52,6 +62,7 @@ pub(crate) struct View {
 pub struct Store {
     env: Env,
     options: StoreOptions,
+    home: Home,
     head: Arc<Head>,
     wal: Wal,
     view: RwLock<Arc<View>>,
@@ -114,7 +125,7 @@ impl Store {
         let view = self.view.read().clone();
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &self.counters;
-        let metas = || view.blocks.iter().map(|block| block.meta());
+        let metas = || view.own().iter().map(|block| block.meta());
         Stats {
             series: self.head.series_count(),
             series_created: self.head.series_created(),
@@ -130,7 +141,7 @@ impl Store {
             head_late_samples: self.head.late_count(),
             head_min_ms: self.head.min_ms(view.flushed),
             head_max_ms: self.head.max_ms(),
-            blocks: view.blocks.len() as u64,
+            blocks: view.own as u64,
             blocks_set_aside: view.set_aside.len() as u64,
             block_bytes: metas().flat_map(|meta| &meta.files).map(|file| file.bytes).sum(),
             block_samples: metas().map(|meta| meta.sample_count).sum(),
@@ -147,6 +158,7 @@ impl Store {
             wal_torn_bytes: self.wal_torn_bytes,
             exemplars: self.exemplars.stats(),
             metadata_entries: self.metadata.len() as u64,
+            objects: self.home.stats(),
         }
     }
 }

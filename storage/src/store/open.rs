@@ -1,9 +1,8 @@
 //! Taking a directory over: lock, manifest, blocks, log.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::sync::mpsc::SyncSender;
@@ -13,19 +12,16 @@ use pilaster_model::{Histogram, Labels, TimeRange};
 
 use super::maintenance::{Maintenance, Mark};
 use super::{Store, StoreOptions, View};
-use crate::block::Block;
 use crate::env::Env;
 use crate::exemplars::ExemplarStore;
 use crate::head::{Flushed, Head, Limits};
+use crate::home::Home;
 use crate::manifest::Manifest;
 use crate::metadata::MetadataTable;
 use crate::stats::Counters;
 use crate::tombstone::{Tombstone, about_log};
 use crate::wal::{Record, Wal, WalExemplar, WalOptions, WalSample};
 use crate::{Error, SeriesRef};
-
-/// Where blocks lie, below the data directory.
-pub(super) const BLOCKS_DIR: &str = "samples";
 
 /// How far the replay of the log is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,15 +53,14 @@ impl Store {
             io::ErrorKind::WouldBlock => Error::Locked { dir: dir.clone() },
             _ => Error::io("lock", &dir)(error),
         })?;
-        let mut manifest = Manifest::load(&*env.files, &dir)?;
-        // An earlier life may have failed to make its last manifest durable. It must be before anything it does not
-        // name is removed.
-        env.files.sync_dir(&dir).map_err(Error::io("sync", &dir))?;
-        remove_strangers(&env, &dir, &manifest)?;
+        let (home, mut manifest) = Home::open(&options, &env)?;
         let (mut blocks, mut set_aside) = (Vec::new(), Vec::new());
         for meta in &manifest.blocks {
-            match Block::open(env.files.clone(), &dir, meta.clone()) {
-                Ok(block) => blocks.push(Arc::new(block)),
+            let block = home.block(meta);
+            // Far ones when somebody needs them.
+            let opened = if home.is_far() { Ok(()) } else { block.open().map(drop) };
+            match opened {
+                Ok(()) => blocks.push(block),
                 Err(error) if error.is_lost() => {
                     tracing::error!(block = meta.name, min_ms = meta.min_ms, max_ms = meta.max_ms, samples = meta.sample_count,
                         %error, "a block cannot be read: it is set aside, and everything else is served");
@@ -74,6 +69,9 @@ impl Store {
                 Err(error) => return Err(Error::block(&dir)(error)),
             }
         }
+        let own = blocks.len();
+        let sources = home.refresh_sources().unwrap_or_default();
+        blocks.extend(sources.blocks.iter().cloned());
         let metadata = MetadataTable::load(&*env.files, &dir)?;
         let exemplars = ExemplarStore::new(options.max_exemplars, options.out_of_order_ms);
 
@@ -115,15 +113,17 @@ impl Store {
         for tombstone in manifest.tombstones.iter_mut().filter(|tombstone| tombstone.log_before > 0) {
             tombstone.head = false;
         }
+        let tombstones = manifest.tombstones.iter().chain(&sources.tombstones).cloned().collect();
         let store = Store {
+            home,
             head: Arc::new(head),
             wal,
-            view: RwLock::new(Arc::new(View { blocks, flushed, tombstones: manifest.tombstones.clone(), set_aside })),
+            view: RwLock::new(Arc::new(View { blocks, own, flushed, tombstones, set_aside })),
             closed_before_ms: AtomicI64::new(manifest.closed_before_ms),
             opened_max_ms: manifest.max_ms().unwrap_or(i64::MIN),
             unlogged: Mutex::default(),
             has_unlogged: AtomicBool::new(false),
-            maintenance: Mutex::new(Maintenance::new(manifest, marks)),
+            maintenance: Mutex::new(Maintenance::new(manifest, marks, sources, env.clock.now_ms())),
             metadata,
             metadata_gate: RwLock::default(),
             exemplars,
@@ -136,23 +136,6 @@ impl Store {
         };
         Ok(Arc::new(store))
     }
-}
-
-/// Removes files of blocks that a crash kept from the manifest.
-fn remove_strangers(env: &Env, dir: &std::path::Path, manifest: &Manifest) -> Result<(), Error> {
-    let files = manifest.blocks.iter().flat_map(|block| &block.files);
-    let known: HashSet<PathBuf> = files.map(|file| dir.join(&file.path)).collect();
-    let blocks_dir = dir.join(BLOCKS_DIR);
-    let there = env.files.list_tree(&blocks_dir).map_err(Error::io("list", &blocks_dir))?;
-    let of_a_block = |path: &PathBuf| {
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        matches!(extension, Some("parquet" | "index" | "tmp"))
-    };
-    for path in there.into_iter().filter(|path| of_a_block(path) && !known.contains(path)) {
-        tracing::info!(?path, "removing a file that no block uses");
-        env.files.remove(&path).map_err(Error::io("remove", &path))?;
-    }
-    Ok(())
 }
 
 /// References are small numbers: one multiplication spreads them.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use pilaster_model::{Labels, Matcher};
 
 use crate::Error;
+use crate::home::ObjectOptions;
 use crate::wal::WalSync;
 
 /// How long some series are kept.
@@ -46,6 +47,8 @@ pub struct StoreOptions {
     pub wal_segment_bytes: usize,
     /// Parts of the head that are locked on their own: rounded up to a power of two, 64 at most.
     pub shards: usize,
+    /// Where blocks go that do not stay in `dir`.
+    pub blocks: Option<ObjectOptions>,
     /// Labels that have a column of their own in blocks.
     pub promoted_labels: Vec<String>,
 }
@@ -66,6 +69,7 @@ impl StoreOptions {
             wal_sync: WalSync::Commit,
             wal_segment_bytes: 64 << 20,
             shards: 16,
+            blocks: None,
             promoted_labels: promoted.map(str::to_owned).to_vec(),
         }
     }

@@ -76,8 +76,8 @@ impl Store {
         let Some(now_ms) = self.retention_time(maintenance).filter(|_| !rules.is_empty()) else { return Ok(()) };
         let live: HashSet<String> = maintenance.manifest.blocks.iter().map(|block| block.name.clone()).collect();
         maintenance.rules_applied.retain(|name, _| live.contains(name));
-        for block in self.current_view().blocks.iter() {
-            let meta = block.meta();
+        for live in self.current_view().own() {
+            let meta = live.meta();
             let is_over = |ms: i64| meta.max_ms < now_ms.saturating_sub(ms);
             // One for each rule, and one for the series that none fits.
             let over: Vec<bool> = rules
@@ -92,6 +92,7 @@ impl Store {
                 let rule = rules.iter().position(|rule| rule.fits(labels)).unwrap_or(rules.len());
                 !over[rule]
             };
+            let block = live.open().map_err(Error::block(&self.options.dir))?;
             let names = if block.select(&[]).into_iter().all(|id| keep(&block.labels(id))) {
                 vec![meta.name.clone()]
             } else {
@@ -121,7 +122,12 @@ impl Store {
             let total_bytes = self.env.files.total_bytes(&self.options.dir).ok()?;
             Some((total_bytes as f64 * percent / 100.0) as u64)
         };
-        self.options.retention_percent.and_then(of_disk).or(self.options.retention_bytes)
+        // Blocks that are not on the disk are not measured by it.
+        self.options
+            .retention_percent
+            .filter(|_| !self.home.is_far())
+            .and_then(of_disk)
+            .or(self.options.retention_bytes)
     }
 }
 
