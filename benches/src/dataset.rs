@@ -5,6 +5,9 @@ use pilaster_model::Labels;
 /// Scraped every 15 s, as most fleets are.
 pub const INTERVAL_MS: i64 = 15_000;
 
+/// Series of one instance of a fleet.
+pub const SERIES_PER_INSTANCE: usize = 27;
+
 /// What a series does from scrape to scrape.
 #[derive(Debug, Clone, Copy)]
 enum Shape {
@@ -42,16 +45,22 @@ const BOUNDS: [(&str, f64); 7] =
     [("0.01", 0.2), ("0.05", 0.5), ("0.1", 0.7), ("0.5", 0.9), ("1", 0.97), ("5", 0.995), ("+Inf", 1.0)];
 
 impl Fleet {
-    /// `instances` instances of four jobs; 27 series an instance.
+    /// `instances` instances of four jobs; [`SERIES_PER_INSTANCE`] series an instance.
     pub fn new(instances: usize) -> Fleet {
+        Fleet::part(0..instances)
+    }
+
+    /// The instances of a larger fleet with these numbers.
+    pub fn part(instances: std::ops::Range<usize>) -> Fleet {
         let mut series = Vec::new();
-        for number in 0..instances {
+        for number in instances {
             let instance = format!("10.0.{}.{}:9100", number / 250, number % 250);
             let job = ["api", "web", "db", "cache"][number % 4];
             let mut add = |name: &str, extra: &[(&str, &str)], shape: Shape| {
                 let mut pairs = vec![("__name__", name), ("instance", instance.as_str()), ("job", job)];
                 pairs.extend_from_slice(extra);
-                let random = (series.len() as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+                let random = ((number * SERIES_PER_INSTANCE + series.len() % SERIES_PER_INSTANCE) as u64 + 1)
+                    .wrapping_mul(0x9E37_79B9_7F4A_7C15);
                 series.push(Series { labels: Labels::from_pairs(pairs), shape, random, value: 0.0 });
             };
             add("up", &[], Shape::One);

@@ -4,3 +4,4 @@ pub mod answers;
 pub mod dataset;
 pub mod random_query;
 pub mod server;
+pub mod table;

@@ -18,11 +18,14 @@ const FEATURES: &str = "promql-experimental-functions,promql-duration-expr,promq
 pub enum Kind {
     Pilaster,
     Prometheus,
+    VictoriaMetrics,
 }
 
 /// A running server. Dropping it ends the process.
 pub struct Server {
     child: Child,
+    program: PathBuf,
+    home: PathBuf,
     pub kind: Kind,
     pub url: String,
     pub data_dir: PathBuf,
@@ -44,67 +47,60 @@ fn free_port() -> anyhow::Result<u16> {
 impl Server {
     /// Starts `program` on an empty directory below `dir` and waits until it is ready.
     pub async fn start(kind: Kind, program: &Path, dir: &Path) -> anyhow::Result<Server> {
-        let port = free_port()?;
         let home = dir.join(format!("{kind:?}").to_lowercase());
         std::fs::create_dir_all(&home)?;
-        let config = home.join("prometheus.yml");
-        std::fs::write(&config, "global:\n  scrape_interval: 1m\n")?;
-        let data_dir = home.join("data");
-        let log = std::fs::File::create(home.join("log"))?;
-        let mut command = Command::new(program);
-        command
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.tsdb.path={}", data_dir.display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .arg("--web.enable-remote-write-receiver")
-            .arg("--storage.tsdb.retention.time=10y")
-            .arg(format!("--enable-feature={FEATURES}"));
-        if kind == Kind::Pilaster {
-            command.arg("--sql.listen-address=127.0.0.1:0");
-        }
-        let child = command
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("could not start {program:?}"))?;
+        std::fs::write(home.join("prometheus.yml"), "global:\n  scrape_interval: 1m\n")?;
         // The HTTP client wants to be told whose cryptography it uses, even for plain HTTP.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().timeout(Duration::from_secs(600)).build()?;
-        let mut server = Server { child, kind, url: format!("http://127.0.0.1:{port}"), data_dir, client };
-        server.wait_ready().await?;
+        let port = free_port()?;
+        let data_dir = home.join("data");
+        let child = spawn(kind, program, &home, port)?;
+        let url = format!("http://127.0.0.1:{port}");
+        let mut server = Server { child, program: program.to_owned(), home, kind, url, data_dir, client };
+        server.wait_ready(Duration::from_secs(60)).await?;
         Ok(server)
     }
 
-    async fn wait_ready(&mut self) -> anyhow::Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(60);
+    /// Asks the process to end, waits until it has, and starts it again on its directory. Does not wait until it is
+    /// ready: [`Server::wait_ready`] does. Returns how long ending took.
+    pub fn restart(&mut self) -> anyhow::Result<Duration> {
+        let begun = Instant::now();
+        Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status()?;
+        self.child.wait()?;
+        let took = begun.elapsed();
+        let port = free_port()?;
+        self.url = format!("http://127.0.0.1:{port}");
+        self.child = spawn(self.kind, &self.program, &self.home, port)?;
+        Ok(took)
+    }
+
+    /// Returns when the server says that it is ready.
+    pub async fn wait_ready(&mut self, patience: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + patience;
+        let path = if self.kind == Kind::VictoriaMetrics { "/health" } else { "/-/ready" };
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {
                 bail!("{:?} ended by itself: {status}", self.kind);
             }
-            if let Ok(answer) = self.client.get(format!("{}/-/ready", self.url)).send().await
+            if let Ok(answer) = self.client.get(format!("{}{path}", self.url)).send().await
                 && answer.status().is_success()
             {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        bail!("{:?} is not ready after 60 s", self.kind)
+        bail!("{:?} is not ready after {patience:?}", self.kind)
     }
 
     /// Sends one remote-write request (version 1.0); returns when it was acknowledged.
     pub async fn write(&self, body: Vec<u8>) -> anyhow::Result<()> {
-        let request = self
-            .client
-            .post(format!("{}/api/v1/write", self.url))
-            .header("Content-Type", "application/x-protobuf")
-            .header("Content-Encoding", "snappy")
-            .header("X-Prometheus-Remote-Write-Version", "0.1.0")
-            .body(body);
-        let answer = request.send().await?;
-        if !answer.status().is_success() {
-            bail!("{:?} refused a write: {} {}", self.kind, answer.status(), answer.text().await?);
-        }
-        Ok(())
+        self.writer().write(body).await
+    }
+
+    /// What another task needs to send to this server.
+    pub fn writer(&self) -> Writer {
+        Writer { kind: self.kind, url: format!("{}/api/v1/write", self.url), client: self.client.clone() }
     }
 
     /// The raw body of a GET with parameters, whatever its status.
@@ -154,6 +150,61 @@ impl Server {
         }
         sum(&self.data_dir)
     }
+}
+
+/// Sends to a server.
+#[derive(Debug, Clone)]
+pub struct Writer {
+    kind: Kind,
+    url: String,
+    client: reqwest::Client,
+}
+
+impl Writer {
+    /// Sends one remote-write request (version 1.0); returns when it was acknowledged.
+    pub async fn write(&self, body: Vec<u8>) -> anyhow::Result<()> {
+        let request = self
+            .client
+            .post(&self.url)
+            .header("Content-Type", "application/x-protobuf")
+            .header("Content-Encoding", "snappy")
+            .header("X-Prometheus-Remote-Write-Version", "0.1.0")
+            .body(body);
+        let answer = request.send().await?;
+        if !answer.status().is_success() {
+            bail!("{:?} refused a write: {} {}", self.kind, answer.status(), answer.text().await?);
+        }
+        Ok(())
+    }
+}
+
+fn spawn(kind: Kind, program: &Path, home: &Path, port: u16) -> anyhow::Result<Child> {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(home.join("log"))?;
+    let data_dir = home.join("data");
+    let mut command = Command::new(program);
+    if kind == Kind::VictoriaMetrics {
+        command
+            .arg(format!("-storageDataPath={}", data_dir.display()))
+            .arg(format!("-httpListenAddr=127.0.0.1:{port}"))
+            .arg("-retentionPeriod=10y")
+            // Its defaults hide the newest samples, remember answers, and refuse selectors of many series.
+            .arg("-search.latencyOffset=0s")
+            .arg("-search.disableCache")
+            .arg("-search.maxUniqueTimeseries=30000000");
+    } else {
+        command
+            .arg(format!("--config.file={}", home.join("prometheus.yml").display()))
+            .arg(format!("--storage.tsdb.path={}", data_dir.display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .arg("--web.enable-remote-write-receiver")
+            .arg("--web.enable-admin-api")
+            .arg("--storage.tsdb.retention.time=10y")
+            .arg(format!("--enable-feature={FEATURES}"));
+    }
+    if kind == Kind::Pilaster {
+        command.arg("--sql.listen-address=127.0.0.1:0");
+    }
+    command.stdout(Stdio::null()).stderr(log).spawn().with_context(|| format!("could not start {program:?}"))
 }
 
 impl Drop for Server {

@@ -11,17 +11,32 @@ pub const METRIC_NAME: &str = "__name__";
 
 /// A label set: pairs sorted by name, names unique, no empty value (an empty value means "absent").
 ///
-/// Cloning is two reference counts. All text lies in one buffer: `name0 value0 name1 value1 …`, cut by `ends`.
+/// Cloning is one reference count, and all of it lies in one piece of memory: where names and values end, then
+/// `name0 value0 name1 value1 …`. Each end is [`END_BYTES`] letters of seven bits, so that the whole is text.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Labels {
-    text: Arc<str>,
-    ends: Arc<[u32]>,
+pub struct Labels(Arc<str>);
+
+/// Bytes of an end, or of their number.
+const END_BYTES: usize = 5;
+/// All text of a label set is shorter, more than any machine has.
+const MAX_TEXT_BYTES: usize = 1 << 35;
+
+fn put_end(end: usize, out: &mut String) {
+    for place in 0..END_BYTES {
+        out.push(char::from((end >> (7 * place)) as u8 & 0x7f));
+    }
+}
+
+fn take_end([a, b, c, d, e]: [u8; END_BYTES]) -> usize {
+    let raw = u32::from_le_bytes([a, b, c, d]);
+    let low = raw & 0x7f | (raw >> 1 & 0x3f80) | (raw >> 2 & 0x1f_c000) | (raw >> 3 & 0x0fe0_0000);
+    low as usize | usize::from(e) << 28
 }
 
 impl Labels {
     /// The empty label set.
     pub fn empty() -> Labels {
-        Labels { text: Arc::from(""), ends: Arc::from([]) }
+        Labels(Arc::from(""))
     }
 
     /// Builds from pairs in any order; empty values are dropped, and of a repeated name the last value wins.
@@ -35,41 +50,75 @@ impl Labels {
 
     /// Builds from pairs that are already strictly ascending by name with no empty value; the hot path of ingestion.
     pub fn from_sorted_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Labels {
-        let mut text = String::new();
-        let mut ends = Vec::new();
+        // The text goes behind the ends, whose number is not known yet: most sets have room for theirs here.
+        const FEW: usize = 32;
+        let mut few = [0usize; FEW];
+        let mut many: Vec<usize> = Vec::new();
+        let mut count = 0;
+        let mut text = String::with_capacity(384);
         for (name, value) in pairs {
-            text.push_str(name);
-            ends.push(text.len() as u32);
-            text.push_str(value);
-            ends.push(text.len() as u32);
+            for piece in [name, value] {
+                text.push_str(piece);
+                match few.get_mut(count) {
+                    Some(place) => *place = text.len(),
+                    None => many.push(text.len()),
+                }
+                count += 1;
+            }
         }
-        let labels = Labels { text: text.into(), ends: ends.into() };
+        if count == 0 {
+            return Labels::empty();
+        }
+        assert!(text.len() < MAX_TEXT_BYTES, "a label set is shorter than 32 GiB");
+        let mut whole = String::with_capacity((count + 1) * END_BYTES + text.len());
+        put_end(count, &mut whole);
+        few[..count.min(FEW)].iter().chain(&many).for_each(|&end| put_end(end, &mut whole));
+        whole.push_str(&text);
+        let labels = Labels(whole.into());
         debug_assert!(labels.iter().zip(labels.iter().skip(1)).all(|(a, b)| a.0 < b.0), "pairs must ascend by name");
         labels
     }
 
+    /// Number of names and values.
+    fn piece_count(&self) -> usize {
+        self.0.as_bytes().first_chunk().map_or(0, |count| take_end(*count))
+    }
+
+    /// Where the text begins.
+    fn text_at(&self) -> usize {
+        if self.0.is_empty() { 0 } else { (self.piece_count() + 1) * END_BYTES }
+    }
+
+    /// Where the text before piece `index` ends.
+    fn end_before(&self, index: usize) -> usize {
+        if index == 0 {
+            return 0;
+        }
+        let at = index * END_BYTES;
+        let bytes = self.0.as_bytes().get(at..).and_then(|bytes| bytes.first_chunk());
+        bytes.map_or(0, |bytes| take_end(*bytes))
+    }
+
     /// Number of labels.
     pub fn len(&self) -> usize {
-        self.ends.len() / 2
+        self.piece_count() / 2
     }
 
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.0.is_empty()
     }
 
     /// Bytes of all names and values together.
     pub fn text_bytes(&self) -> usize {
-        self.text.len()
-    }
-
-    fn piece(&self, index: usize) -> &str {
-        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
-        &self.text[start..self.ends[index] as usize]
+        self.0.len() - self.text_at()
     }
 
     /// The pair at `index`, in name order.
     pub fn pair(&self, index: usize) -> (&str, &str) {
-        (self.piece(2 * index), self.piece(2 * index + 1))
+        let text = &self.0[self.text_at()..];
+        let (start, middle, end) =
+            (self.end_before(2 * index), self.end_before(2 * index + 1), self.end_before(2 * index + 2));
+        (&text[start..middle], &text[middle..end])
     }
 
     /// Pairs in ascending order of name.
@@ -111,7 +160,7 @@ impl Labels {
     /// xxHash64 over `name 0xff value 0xff …`, the same bytes and hash as Prometheus' `labels.Labels.Hash`
     /// without stringlabels, on which `limit_ratio` and `hashmod`-like choices rest.
     pub fn hash64(&self) -> u64 {
-        let mut bytes = Vec::with_capacity(self.text.len() + self.ends.len());
+        let mut bytes = Vec::with_capacity(self.0.len());
         for (name, value) in self.iter() {
             bytes.extend_from_slice(name.as_bytes());
             bytes.push(0xff);
@@ -131,7 +180,7 @@ impl PartialOrd for Labels {
 /// Pairwise by name, then value; a prefix sorts first. Source: Prometheus `labels.Compare`.
 impl Ord for Labels {
     fn cmp(&self, other: &Labels) -> Ordering {
-        self.iter().cmp(other.iter())
+        if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.iter().cmp(other.iter()) }
     }
 }
 
@@ -212,6 +261,25 @@ mod tests {
         assert_eq!(labels.iter().collect::<Vec<_>>(), [("a", "1"), ("b", "3")]);
         assert_eq!(labels.get("c"), "");
         assert_eq!(labels.to_string(), r#"{a="1", b="3"}"#);
+    }
+
+    #[test]
+    fn any_number_of_any_length_comes_back() {
+        for count in [0, 1, 15, 16, 17, 200] {
+            let pairs: Vec<(String, String)> =
+                (0..count).map(|number: usize| (format!("n{number:04}"), "ä".repeat(1 + number * 13))).collect();
+            let labels = Labels::from_pairs(pairs.iter().map(|(name, value)| (name, value)));
+            assert_eq!((labels.len(), labels.is_empty()), (count, count == 0));
+            assert_eq!(labels.text_bytes(), pairs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>());
+            assert!(labels.iter().eq(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))));
+            assert!(labels.iter().rev().eq(pairs.iter().rev().map(|(name, value)| (name.as_str(), value.as_str()))));
+        }
+        for end in [0, 1, 127, 128, 16_383, 16_384, 2_097_151, 2_097_152, MAX_TEXT_BYTES - 1] {
+            let mut text = String::new();
+            put_end(end, &mut text);
+            assert_eq!(take_end(*text.as_bytes().first_chunk().unwrap()), end);
+        }
+        assert_eq!(size_of::<Labels>(), 16);
     }
 
     #[test]
