@@ -10,6 +10,7 @@
 //! * A [`Snapshot`] sees whole appends, and keeps seeing the same samples while flush, compaction and retention go on.
 
 pub mod block;
+mod decimal;
 pub mod env;
 mod error;
 mod exemplars;

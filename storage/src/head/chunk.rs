@@ -15,15 +15,10 @@
 
 use super::columns::Columns;
 use super::numbers::{put_list, put_varint, take_byte, take_list, take_u64, take_varint, unzigzag, zigzag};
+use crate::decimal::{MOST_DIGITS, is_decimal, scaled, unscaled};
 
 /// A chunk holds no more samples.
 pub const FULL: usize = 64;
-
-/// Digits behind the point that values may have to be kept as integers.
-pub const MOST_DIGITS: u8 = 9;
-const POWERS: [f64; MOST_DIGITS as usize + 1] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
-/// Integers of this size and below are exact in a double.
-const EXACT: f64 = 9_007_199_254_740_992.0;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {
@@ -158,22 +153,6 @@ pub fn read(bytes: &[u8], place: &Place, out: &mut Columns) {
         }
         Class::Xor => take_xor(&mut body, count, values),
     }
-}
-
-/// The nearest integer to `value` with its point moved.
-pub fn scaled(value: f64, digits: u8) -> i64 {
-    let moved = value * POWERS[usize::from(digits)];
-    (moved + 0.5f64.copysign(moved)) as i64
-}
-
-pub fn unscaled(integer: i64, digits: u8) -> f64 {
-    if digits == 0 { integer as f64 } else { integer as f64 / POWERS[usize::from(digits).min(POWERS.len() - 1)] }
-}
-
-/// Whether `value` comes back bit for bit when so many digits behind the point are kept.
-pub fn is_decimal(value: f64, digits: u8) -> bool {
-    let integer = scaled(value, digits);
-    (integer as f64).abs() <= EXACT && unscaled(integer, digits).to_bits() == value.to_bits()
 }
 
 /// So many digits behind the point that nothing is lost by keeping them only.

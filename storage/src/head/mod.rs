@@ -181,6 +181,13 @@ impl Head {
         series
     }
 
+    /// The series with these labels, where there are such.
+    pub fn find_all(&self, labels: &[(u64, Labels)]) -> Vec<Option<SeriesRef>> {
+        let hashes: Vec<u64> = labels.iter().map(|(_, labels)| labels.hash64()).collect();
+        let index = self.index.read();
+        labels.iter().zip(hashes).map(|((_, labels), hash)| index.find(hash, labels)).collect()
+    }
+
     /// Labels of a series; `None` when it is forgotten.
     pub fn labels(&self, series: SeriesRef) -> Option<Labels> {
         self.index.read().labels(series)

@@ -10,9 +10,9 @@
 //!
 //! Like [`super::chunk`] it keeps every bit.
 
-use super::chunk::{MOST_DIGITS, is_decimal, scaled, unscaled};
 use super::columns::Columns;
 use super::numbers::{take_byte, take_u64};
+use crate::decimal::{MOST_DIGITS, is_decimal, scaled, unscaled};
 
 /// Most bytes of one sample.
 const LONGEST: usize = 1 + 8 + 9;

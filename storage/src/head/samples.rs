@@ -11,6 +11,7 @@ use std::ops::ControlFlow;
 use super::chunk::{self, FULL, Place};
 use super::columns::Columns;
 use super::open::{self, State};
+use crate::decimal::MOST_DIGITS;
 
 /// Room to work in, for many series one after another.
 #[derive(Debug, Default)]
@@ -44,7 +45,7 @@ impl Samples {
             self.seal(scratch);
         }
         let (packed, state) = if self.open_count == 0 {
-            open::first(timestamp_ms, bits, (self.digits <= chunk::MOST_DIGITS).then_some(self.digits))
+            open::first(timestamp_ms, bits, (self.digits <= MOST_DIGITS).then_some(self.digits))
         } else {
             let mut state = State { last_ms, last_bits, step_ms: self.step_ms, digits: self.digits };
             (state.next(timestamp_ms, bits), state)

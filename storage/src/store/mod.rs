@@ -11,6 +11,7 @@ mod flush;
 mod maintenance;
 mod open;
 mod options;
+mod replay;
 mod retention;
 
 use std::sync::Arc;

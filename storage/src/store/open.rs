@@ -1,27 +1,22 @@
 //! Taking a directory over: lock, manifest, blocks, log.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
-use std::sync::mpsc::SyncSender;
 
 use parking_lot::{Mutex, RwLock};
-use pilaster_model::{Histogram, Labels, TimeRange};
 
-use super::maintenance::{Maintenance, Mark};
+use super::maintenance::Maintenance;
+use super::replay::Replay;
 use super::{Store, StoreOptions, View};
+use crate::Error;
 use crate::env::Env;
 use crate::exemplars::ExemplarStore;
-use crate::head::{Flushed, Head, Limits};
+use crate::head::{Flushed, Head};
 use crate::home::Home;
-use crate::manifest::Manifest;
 use crate::metadata::MetadataTable;
 use crate::stats::Counters;
-use crate::tombstone::{Tombstone, about_log};
-use crate::wal::{Record, Wal, WalExemplar, WalOptions, WalSample};
-use crate::{Error, SeriesRef};
+use crate::wal::{Wal, WalOptions};
 
 /// How far the replay of the log is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,18 +75,10 @@ impl Store {
         let segments = env.files.list(&wal_dir).map_err(Error::io("read", &wal_dir))?;
         let segments_total = segments.iter().filter(|path| path.extension().is_some_and(|e| e == "wal")).count() as u64;
         let wal_options = WalOptions { segment_bytes: options.wal_segment_bytes, sync: options.wal_sync };
-        let opened = std::thread::scope(|scope| {
-            let beside = (&metadata, &exemplars);
-            let mut replay = Replay::new(scope, &head, beside, &manifest, segments_total, progress);
-            let opened = Wal::open(env.clone(), &wal_dir, wal_options, |segment, sequence, record| {
-                replay.apply(segment, sequence, record);
-            });
-            opened.map(|(wal, found)| {
-                let marks = replay.finish(found.last_sequence);
-                (wal, found, marks)
-            })
-        });
-        let (wal, found, marks) = opened?;
+        let mut replay = Replay::new(&head, (&metadata, &exemplars), &manifest, segments_total, progress);
+        let (wal, found) =
+            Wal::open(env.clone(), &wal_dir, wal_options, |segment, records| replay.apply(segment, records))?;
+        let marks = replay.finish(found.last_sequence);
         // Segments that were removed may turn up again after a crash, some of them.
         let damages = || found.damage.iter().filter(|damage| damage.last_sequence >= manifest.log_from_sequence);
         for damage in damages() {
@@ -135,190 +122,5 @@ impl Store {
             _lock: lock,
         };
         Ok(Arc::new(store))
-    }
-}
-
-/// References are small numbers: one multiplication spreads them.
-#[derive(Default)]
-struct ReferenceHash(u64);
-
-impl Hasher for ReferenceHash {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&byte| self.write_u64(u64::from(byte)));
-    }
-
-    fn write_u64(&mut self, reference: u64) {
-        self.0 = (self.0 ^ reference).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-}
-
-/// A series as a segment names it.
-struct Named {
-    labels: Labels,
-    series: Option<SeriesRef>,
-    /// What was deleted of it: samples in the range whose records stand below the sequence.
-    deleted: Vec<(u64, TimeRange)>,
-}
-
-/// Threads that put samples into the head. Each has its own shards, so that they do not wait for each other, and a
-/// series stays in order.
-const LANES: usize = 4;
-/// Samples that go to a lane together.
-const LANE_BATCH: usize = 4096;
-
-type Batch = Vec<(WalSample, Option<Arc<Histogram>>)>;
-
-struct Lane {
-    batch: Batch,
-    sender: SyncSender<Batch>,
-}
-
-impl Lane {
-    fn send(&mut self) {
-        let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(LANE_BATCH));
-        // A lane ends early only when it panics, and then its scope panics too.
-        let _ = self.sender.send(batch);
-    }
-}
-
-/// Puts the log back into the head.
-struct Replay<'a> {
-    head: &'a Head,
-    beside: (&'a MetadataTable, &'a ExemplarStore),
-    limits: Limits,
-    lanes: Vec<Lane>,
-    tombstones: Vec<&'a Tombstone>,
-    flushed_sequence: u64,
-    segment: Option<u64>,
-    named: HashMap<u64, Named, BuildHasherDefault<ReferenceHash>>,
-    /// Per segment: first sequence and newest timestamp.
-    seen: BTreeMap<u64, (u64, i64)>,
-    segments_total: u64,
-    progress: &'a (dyn Fn(ReplayProgress) + Sync),
-}
-
-impl<'a> Replay<'a> {
-    fn new<'scope>(
-        scope: &'scope std::thread::Scope<'scope, 'a>,
-        head: &'a Head,
-        beside: (&'a MetadataTable, &'a ExemplarStore),
-        manifest: &'a Manifest,
-        segments_total: u64,
-        progress: &'a (dyn Fn(ReplayProgress) + Sync),
-    ) -> Replay<'a> {
-        progress(ReplayProgress { segments_done: 0, segments_total });
-        // It was accepted once, so nothing is too old.
-        let flushed = Flushed { before_ms: manifest.closed_before_ms, epoch: 0 };
-        let limits = Limits { closed_before_ms: manifest.closed_before_ms, late_from_ms: Some(i64::MIN), flushed };
-        let lane = |_| {
-            let (sender, receiver) = std::sync::mpsc::sync_channel::<Batch>(8);
-            scope.spawn(move || receiver.into_iter().for_each(|batch| put(head, limits, &batch)));
-            Lane { batch: Vec::new(), sender }
-        };
-        Replay {
-            head,
-            beside,
-            limits,
-            tombstones: about_log(&manifest.tombstones),
-            lanes: (0..LANES).map(lane).collect(),
-            flushed_sequence: manifest.flushed_sequence,
-            segment: None,
-            named: HashMap::default(),
-            seen: BTreeMap::new(),
-            segments_total,
-            progress,
-        }
-    }
-
-    fn apply(&mut self, segment: u64, sequence: u64, record: Record) {
-        if self.segment != Some(segment) {
-            self.named.clear();
-            self.segment = Some(segment);
-            let segments_done = (self.seen.len() as u64).min(self.segments_total);
-            (self.progress)(ReplayProgress { segments_done, segments_total: self.segments_total });
-            self.seen.insert(segment, (sequence, i64::MIN));
-        }
-        match record {
-            Record::Series(series) => {
-                for (key, labels) in series {
-                    let matching = self.tombstones.iter().filter(|tombstone| tombstone.matches(&labels));
-                    let deleted = matching.map(|tombstone| (tombstone.log_before, tombstone.range())).collect();
-                    self.named.insert(key, Named { labels, series: None, deleted });
-                }
-            }
-            Record::Samples(samples) => self.take(sequence, samples.into_iter().map(|sample| (sample, None))),
-            Record::Histograms(samples) => {
-                self.take(sequence, samples.into_iter().map(|(s, h)| (s, Some(Arc::new(h)))))
-            }
-            Record::Metadata(metadata) => self.beside.0.apply(metadata),
-            Record::Exemplars(exemplars) => {
-                for WalExemplar { series, exemplar } in exemplars {
-                    if let Some(named) = self.named.get(&series).filter(|named| !named.labels.is_empty()) {
-                        self.beside.1.add(&named.labels, exemplar);
-                    }
-                }
-            }
-        }
-    }
-
-    fn take(&mut self, sequence: u64, samples: impl Iterator<Item = (WalSample, Option<Arc<Histogram>>)>) {
-        let mut max_ms = i64::MIN;
-        for (mut sample, histogram) in samples {
-            max_ms = max_ms.max(sample.timestamp_ms);
-            if sequence < self.flushed_sequence && sample.timestamp_ms < self.limits.closed_before_ms {
-                continue;
-            }
-            // Unnamed where the naming record is lost: damage, which is reported.
-            let Some(named) = self.named.get_mut(&sample.series).filter(|named| !named.labels.is_empty()) else {
-                continue;
-            };
-            let is_about =
-                |(before, range): &(u64, TimeRange)| sequence < *before && range.contains(sample.timestamp_ms);
-            if named.deleted.iter().any(is_about) {
-                continue;
-            }
-            sample.series = named.series.get_or_insert_with(|| self.head.series(&named.labels)).0;
-            let lane = &mut self.lanes[sample.series as usize % LANES];
-            lane.batch.push((sample, histogram));
-            if lane.batch.len() >= LANE_BATCH {
-                lane.send();
-            }
-        }
-        if let Some((_, newest)) = self.segment.and_then(|segment| self.seen.get_mut(&segment)) {
-            *newest = (*newest).max(max_ms);
-        }
-    }
-
-    /// What each segment may be removed for.
-    fn finish(mut self, last_sequence: u64) -> Vec<Mark> {
-        self.lanes.iter_mut().for_each(Lane::send);
-        (self.progress)(ReplayProgress { segments_done: self.segments_total, segments_total: self.segments_total });
-        let mut marks = Vec::new();
-        let mut end = last_sequence + 1;
-        for (first, newest_ms) in self.seen.into_values().rev() {
-            marks.push(Mark { sequence: end, max_ms: newest_ms });
-            end = end.min(first);
-        }
-        marks.reverse();
-        let mut newest_ms = i64::MIN;
-        for mark in &mut marks {
-            newest_ms = newest_ms.max(mark.max_ms);
-            mark.max_ms = newest_ms;
-        }
-        marks
-    }
-}
-
-/// Puts samples into the head.
-fn put(head: &Head, limits: Limits, batch: &Batch) {
-    let epoch = head.epochs.enter();
-    let mut locked = head.lock(batch.iter().map(|(sample, _)| sample.series));
-    for (sample, histogram) in batch {
-        // The only refusal left is another value at the same timestamp, where the first write wins.
-        let _ = locked.append(sample, histogram.as_ref(), limits, epoch.number);
     }
 }

@@ -1,9 +1,10 @@
 //! Payloads of records: labels by reference, and samples in columns.
 //!
 //! A sample record holds `count`, then three or four columns: series references (zigzag deltas), timestamps (zigzag
-//! deltas), values (raw bits) and, with the flag, distances from start timestamp to timestamp. Samples of one scrape
-//! have ascending references and one timestamp, so the first two columns take about a byte each. A histogram record
-//! holds a whole sample record, whose values mean nothing, and then the histograms one after another.
+//! deltas; by flag one for all), values (raw bits; by flag packed, see [`put_value`]) and, with the flag, distances from
+//! start timestamp to timestamp. Samples of one scrape have ascending references and one timestamp, and most values are
+//! small integers, so that a sample takes three to five bytes. A histogram record holds a whole sample record, whose
+//! values mean nothing, and then the histograms one after another.
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use pilaster_model::{Histogram, Labels};
 
 use super::extras::WalExemplar;
 use crate::Metadata;
+use crate::decimal::{is_decimal, scaled, unscaled};
 
 /// One sample as the log keeps it.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +55,14 @@ const MAX_UNPACKED: usize = 1 << 30;
 
 /// Set in a sample record's flags when it has the column of start timestamps.
 pub(super) const FLAG_START_TIMESTAMPS: u16 = 1;
+/// Set when values are packed.
+const FLAG_PACKED_VALUES: u16 = 2;
+/// Set when all samples have the timestamp that stands there.
+const FLAG_ONE_TIMESTAMP: u16 = 4;
+
+/// Digits behind the point that integers stand for, by the low two bits of a packed value; [`RAW`] is a value itself.
+const DIGITS: [u8; 3] = [0, 2, 3];
+const RAW: u64 = 3;
 
 pub(super) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
@@ -64,6 +74,19 @@ pub(super) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
 
 pub(super) fn put_signed(value: i64, out: &mut Vec<u8>) {
     put_varint(((value << 1) ^ (value >> 63)) as u64, out);
+}
+
+/// A varint whose low two bits say what it is: an integer of zigzag form over a power of ten, or that the value follows
+/// in eight bytes.
+fn put_value(value: f64, out: &mut Vec<u8>) {
+    for (kind, &digits) in DIGITS.iter().enumerate() {
+        if is_decimal(value, digits) {
+            let integer = scaled(value, digits);
+            return put_varint((((integer << 1) ^ (integer >> 63)) as u64) << 2 | kind as u64, out);
+        }
+    }
+    put_varint(RAW, out);
+    out.extend_from_slice(&value.to_bits().to_le_bytes());
 }
 
 pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
@@ -95,6 +118,15 @@ impl<'a> Bytes<'a> {
     pub(super) fn text(&mut self) -> Option<&'a str> {
         let len = usize::try_from(self.varint()?).ok()?;
         std::str::from_utf8(self.take(len)?).ok()
+    }
+
+    fn value(&mut self) -> Option<f64> {
+        let raw = self.varint()?;
+        let Some(&digits) = DIGITS.get((raw & 3) as usize) else {
+            return Some(f64::from_bits(u64::from_le_bytes(*self.take(8)?.first_chunk()?)));
+        };
+        let zigzag = raw >> 2;
+        Some(unscaled((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64), digits))
     }
 
     /// A count of things that take at least one byte each: more than there are bytes is no count.
@@ -170,21 +202,31 @@ pub(super) fn encode_samples(samples: &[WalSample], out: &mut Vec<u8>) -> u16 {
         put_signed(sample.series.wrapping_sub(last) as i64, out);
         last = sample.series;
     }
-    let mut last = 0i64;
-    for sample in samples {
-        put_signed(sample.timestamp_ms.wrapping_sub(last), out);
-        last = sample.timestamp_ms;
+    let mut flags = 0;
+    let first_ms = samples.first().map(|sample| sample.timestamp_ms);
+    if let Some(first_ms) = first_ms.filter(|&first_ms| samples.iter().all(|sample| sample.timestamp_ms == first_ms)) {
+        flags |= FLAG_ONE_TIMESTAMP;
+        put_signed(first_ms, out);
+    } else {
+        let mut last = 0i64;
+        for sample in samples {
+            put_signed(sample.timestamp_ms.wrapping_sub(last), out);
+            last = sample.timestamp_ms;
+        }
     }
-    for sample in samples {
-        out.extend_from_slice(&sample.value.to_bits().to_le_bytes());
+    let before = out.len();
+    flags |= FLAG_PACKED_VALUES;
+    samples.iter().for_each(|sample| put_value(sample.value, out));
+    if out.len() - before > 8 * samples.len() {
+        flags &= !FLAG_PACKED_VALUES;
+        out.truncate(before);
+        samples.iter().for_each(|sample| out.extend_from_slice(&sample.value.to_bits().to_le_bytes()));
     }
-    if samples.iter().all(|sample| sample.start_ms == 0) {
-        return 0;
+    if samples.iter().any(|sample| sample.start_ms != 0) {
+        flags |= FLAG_START_TIMESTAMPS;
+        samples.iter().for_each(|sample| put_signed(sample.start_ms, out));
     }
-    for sample in samples {
-        put_signed(sample.start_ms, out);
-    }
-    FLAG_START_TIMESTAMPS
+    flags
 }
 
 fn decode_series(payload: &[u8]) -> Option<Record> {
@@ -233,13 +275,24 @@ fn take_samples(bytes: &mut Bytes, flags: u16) -> Option<Vec<WalSample>> {
         last = last.wrapping_add(bytes.signed()? as u64);
         sample.series = last;
     }
-    let mut last = 0i64;
-    for sample in &mut samples {
-        last = last.wrapping_add(bytes.signed()?);
-        sample.timestamp_ms = last;
+    if flags & FLAG_ONE_TIMESTAMP != 0 {
+        let timestamp_ms = bytes.signed()?;
+        samples.iter_mut().for_each(|sample| sample.timestamp_ms = timestamp_ms);
+    } else {
+        let mut last = 0i64;
+        for sample in &mut samples {
+            last = last.wrapping_add(bytes.signed()?);
+            sample.timestamp_ms = last;
+        }
     }
-    for (sample, value) in samples.iter_mut().zip(bytes.take(count.checked_mul(8)?)?.as_chunks::<8>().0) {
-        sample.value = f64::from_bits(u64::from_le_bytes(*value));
+    if flags & FLAG_PACKED_VALUES != 0 {
+        for sample in &mut samples {
+            sample.value = bytes.value()?;
+        }
+    } else {
+        for (sample, value) in samples.iter_mut().zip(bytes.take(count.checked_mul(8)?)?.as_chunks::<8>().0) {
+            sample.value = f64::from_bits(u64::from_le_bytes(*value));
+        }
     }
     if flags & FLAG_START_TIMESTAMPS != 0 {
         for sample in &mut samples {

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 use super::codec::{Record, decode_histograms, decode_samples, unpack_series};
 use super::extras::{decode_exemplars, decode_metadata};
 use super::segment::{
@@ -47,24 +49,65 @@ pub struct TornTail {
     pub end: usize,
 }
 
-/// Feeds all intact records to `apply`, in the order they were written: segment number, sequence, record.
+/// Bytes of records that are decoded together: on all cores, and in memory at a time.
+const WINDOW_BYTES: usize = 4 << 20;
+
+/// Bytes of records below which one core is as fast as all.
+const WORTH_THREADS: usize = 64 << 10;
+
+/// Feeds all intact records to `apply`, in the order they were written: segment number, and some of its records with
+/// their sequences.
 ///
 /// # Errors
 /// Only where the operating system refuses to read; damage is reported, not an error.
-pub fn replay(files: &dyn Files, dir: &Path, mut apply: impl FnMut(u64, u64, Record)) -> io::Result<Replay> {
-    let mut found = Replay::default();
-    let mut durable = 0;
-    // Where reading stopped making sense, until the next intact record shows whether anything is missing.
-    let mut broken: Option<(PathBuf, usize, usize)> = None;
+pub fn replay(files: &dyn Files, dir: &Path, mut apply: impl FnMut(u64, Vec<(u64, Record)>)) -> io::Result<Replay> {
+    let mut reader = Reader::default();
     let mut segments: Vec<(u64, PathBuf)> =
         files.list(dir)?.into_iter().filter_map(|path| Some((segment::number(&path)?, path))).collect();
     segments.sort();
-    for (number, path) in segments {
-        let bytes = files.read(&path)?;
+    let mut next = segments.first().map(|(_, path)| files.read(path));
+    for (index, (number, path)) in segments.iter().enumerate() {
+        let Some(bytes) = next.take() else { break };
+        let bytes = bytes?;
+        let following = segments.get(index + 1).map(|(_, path)| path);
+        if bytes.len() < WINDOW_BYTES {
+            reader.segment(*number, path, &bytes, &mut apply);
+            next = following.map(|path| files.read(path));
+            continue;
+        }
+        // The disk is read while the segment before is decoded.
+        next = std::thread::scope(|scope| {
+            let following = following.map(|path| scope.spawn(move || files.read(path)));
+            reader.segment(*number, path, &bytes, &mut apply);
+            following.map(|reading| reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+    }
+    Ok(reader.finish())
+}
+
+/// What is known while segments are read.
+#[derive(Default)]
+struct Reader {
+    found: Replay,
+    durable: u64,
+    /// Where reading stopped making sense, until the next intact record shows whether anything is missing.
+    broken: Option<(PathBuf, usize, usize)>,
+}
+
+/// An intact record and where it stands.
+struct Placed<'a> {
+    start: usize,
+    end: usize,
+    record: RawRecord<'a>,
+}
+
+impl Reader {
+    fn segment(&mut self, number: u64, path: &Path, bytes: &[u8], apply: &mut impl FnMut(u64, Vec<(u64, Record)>)) {
+        let found = &mut self.found;
         found.segments += 1;
         found.last_segment_number = number;
         let mut at = 0;
-        if let Some(header) = SegmentHeader::decode(&bytes) {
+        if let Some(header) = SegmentHeader::decode(bytes) {
             found.last_segment_id = header.id;
             let before = header.first_sequence.saturating_sub(1);
             // The first segment says where the log begins now. A later one that starts lower than the last record
@@ -72,61 +115,98 @@ pub fn replay(files: &dyn Files, dir: &Path, mut apply: impl FnMut(u64, u64, Rec
             if found.records == 0 || before < found.last_sequence {
                 found.last_sequence = before;
             }
-            durable = durable.max(before);
+            self.durable = self.durable.max(before);
             at = SEGMENT_HEADER_BYTES;
         }
+        let mut window: Vec<Placed<'_>> = Vec::new();
+        let mut window_bytes = 0;
         while at < bytes.len() {
-            let Some((start, record)) = next_record(&bytes, at) else {
-                broken.get_or_insert((path.clone(), at, bytes.len()));
+            let Some((start, record)) = next_record(bytes, at) else {
+                self.broken.get_or_insert((path.to_owned(), at, bytes.len()));
                 break;
             };
             if start > at {
-                broken.get_or_insert((path.clone(), at, start));
+                self.broken.get_or_insert((path.to_owned(), at, start));
             }
+            let found = &mut self.found;
             let end = start + RawRecord::total_bytes(record.payload.len());
-            durable = durable.max(record.durable_sequence);
+            self.durable = self.durable.max(record.durable_sequence);
             // Without any header it is not known where the log begins.
             let headless = found.records == 0 && found.last_segment_id == 0;
             if record.sequence > found.last_sequence + 1 && !headless {
-                let (path, start, end) = broken.take().unwrap_or((path.clone(), at, start));
+                let (path, start, end) = self.broken.take().unwrap_or((path.to_owned(), at, start));
                 let (first_sequence, last_sequence) = (found.last_sequence + 1, record.sequence - 1);
                 found.damage.push(Damage { path, start, end, first_sequence, last_sequence });
             }
-            broken = None;
-            let decoded = match record.kind {
-                TYPE_SERIES => unpack_series(record.payload, record.flags),
-                TYPE_SAMPLES => decode_samples(record.payload, record.flags),
-                TYPE_HISTOGRAMS => decode_histograms(record.payload, record.flags),
-                TYPE_METADATA => decode_metadata(record.payload),
-                TYPE_EXEMPLARS => decode_exemplars(record.payload),
-                _ => None,
-            };
+            self.broken = None;
+            found.last_sequence = found.last_sequence.max(record.sequence);
+            found.records += 1;
+            at = end;
+            window_bytes += record.payload.len();
+            window.push(Placed { start, end, record });
+            if window_bytes >= WINDOW_BYTES {
+                self.decode(number, path, std::mem::take(&mut window), apply);
+                window_bytes = 0;
+            }
+        }
+        if !window.is_empty() {
+            self.decode(number, path, window, apply);
+        }
+    }
+
+    fn decode(
+        &mut self,
+        number: u64,
+        path: &Path,
+        window: Vec<Placed<'_>>,
+        apply: &mut impl FnMut(u64, Vec<(u64, Record)>),
+    ) {
+        let decode = |placed: &Placed<'_>| match placed.record.kind {
+            TYPE_SERIES => unpack_series(placed.record.payload, placed.record.flags),
+            TYPE_SAMPLES => decode_samples(placed.record.payload, placed.record.flags),
+            TYPE_HISTOGRAMS => decode_histograms(placed.record.payload, placed.record.flags),
+            TYPE_METADATA => decode_metadata(placed.record.payload),
+            TYPE_EXEMPLARS => decode_exemplars(placed.record.payload),
+            _ => None,
+        };
+        let bytes: usize = window.iter().map(|placed| placed.record.payload.len()).sum();
+        let decoded: Vec<Option<Record>> = if bytes < WORTH_THREADS {
+            window.iter().map(decode).collect()
+        } else {
+            window.par_iter().map(decode).collect()
+        };
+        let mut records = Vec::with_capacity(window.len());
+        for (Placed { start, end, record }, decoded) in window.iter().zip(decoded) {
             match decoded {
-                Some(decoded) => apply(number, record.sequence, decoded),
+                Some(decoded) => records.push((record.sequence, decoded)),
                 // Intact by its checksum yet not readable: written by a later version.
-                None => found.damage.push(Damage {
-                    path: path.clone(),
-                    start,
-                    end,
+                None => self.found.damage.push(Damage {
+                    path: path.to_owned(),
+                    start: *start,
+                    end: *end,
                     first_sequence: record.sequence,
                     last_sequence: record.sequence,
                 }),
             }
-            found.last_sequence = found.last_sequence.max(record.sequence);
-            found.records += 1;
-            at = end;
+        }
+        if !records.is_empty() {
+            apply(number, records);
         }
     }
-    if durable > found.last_sequence {
-        let (path, start, end) = broken.unwrap_or_default();
-        let (first_sequence, last_sequence) = (found.last_sequence + 1, durable);
-        found.damage.push(Damage { path, start, end, first_sequence, last_sequence });
-        // Never give out a sequence again that was promised.
-        found.last_sequence = durable;
-    } else {
-        found.torn = broken.map(|(path, start, end)| TornTail { path, start, end });
+
+    fn finish(self) -> Replay {
+        let Reader { mut found, durable, broken } = self;
+        if durable > found.last_sequence {
+            let (path, start, end) = broken.unwrap_or_default();
+            let (first_sequence, last_sequence) = (found.last_sequence + 1, durable);
+            found.damage.push(Damage { path, start, end, first_sequence, last_sequence });
+            // Never give out a sequence again that was promised.
+            found.last_sequence = durable;
+        } else {
+            found.torn = broken.map(|(path, start, end)| TornTail { path, start, end });
+        }
+        found
     }
-    Ok(found)
 }
 
 /// The first intact record at or behind `at`.

@@ -27,20 +27,32 @@ fn options(segment_bytes: usize) -> WalOptions {
     WalOptions { segment_bytes, sync: WalSync::Commit }
 }
 
+/// Feeds records one by one.
+fn each(mut apply: impl FnMut(u64, Record)) -> impl FnMut(u64, Vec<(u64, Record)>) {
+    move |segment, records| records.into_iter().for_each(|(_, record)| apply(segment, record))
+}
+
 /// All samples in the log, by the series' labels, and what the replay said.
 fn read_back(env: &Env) -> (BTreeMap<(Labels, i64), u64>, Replay, Wal) {
     let mut named = BTreeMap::new();
     let mut samples = BTreeMap::new();
-    let (wal, replay) = Wal::open(env.clone(), Path::new(DIR), options(300), |segment, _, record| match record {
-        Record::Histograms(_) | Record::Metadata(_) | Record::Exemplars(_) => panic!("none was written"),
-        Record::Series(series) => named.extend(series.into_iter().map(|(series, labels)| ((segment, series), labels))),
-        Record::Samples(read) => {
-            for one in read {
-                let labels: &Labels = &named[&(segment, one.series)];
-                samples.insert((labels.clone(), one.timestamp_ms), one.value.to_bits());
+    let (wal, replay) = Wal::open(
+        env.clone(),
+        Path::new(DIR),
+        options(300),
+        each(|segment, record| match record {
+            Record::Histograms(_) | Record::Metadata(_) | Record::Exemplars(_) => panic!("none was written"),
+            Record::Series(series) => {
+                named.extend(series.into_iter().map(|(series, labels)| ((segment, series), labels)))
             }
-        }
-    })
+            Record::Samples(read) => {
+                for one in read {
+                    let labels: &Labels = &named[&(segment, one.series)];
+                    samples.insert((labels.clone(), one.timestamp_ms), one.value.to_bits());
+                }
+            }
+        }),
+    )
     .unwrap();
     (samples, replay, wal)
 }
@@ -53,17 +65,17 @@ fn segments(env: &Env) -> Vec<PathBuf> {
 fn what_was_appended_is_read_back() {
     let env = Sim::new(1).env();
     let (_, _, wal) = read_back(&env);
-    for step in 0..50 {
+    for step in 0..200 {
         let samples: Vec<_> = (0..5).map(|series| sample(series, step * 1000, step as f64)).collect();
         wal.append(&samples, &labels_of).unwrap();
     }
-    wal.append(&[sample(3, 60_000, stale_nan())], &labels_of).unwrap();
+    wal.append(&[sample(3, 600_000, stale_nan())], &labels_of).unwrap();
     assert!(wal.segment_count() > 5, "segments of 300 bytes must have been followed by others");
     drop(wal);
     let (samples, replay, _) = read_back(&env);
-    assert_eq!(samples.len(), 251);
+    assert_eq!(samples.len(), 1001);
     assert_eq!(samples[&(labels_of(4), 7000)], 7f64.to_bits());
-    assert_eq!(samples[&(labels_of(3), 60_000)], stale_nan().to_bits());
+    assert_eq!(samples[&(labels_of(3), 600_000)], stale_nan().to_bits());
     assert_eq!(replay.damage, []);
 }
 
@@ -131,18 +143,23 @@ fn every_flipped_bit_is_reported_or_harmless() {
         sim.flip_bit(&path, byte, (byte % 8) as u8);
         let mut named = BTreeMap::new();
         let mut read = BTreeMap::new();
-        let (_, replay) = Wal::open(sim.env(), Path::new(DIR), options(300), |segment, _, record| match record {
-            Record::Histograms(_) | Record::Metadata(_) | Record::Exemplars(_) => panic!("none was written"),
-            Record::Series(series) => named.extend(series.into_iter().map(|(id, labels)| ((segment, id), labels))),
-            Record::Samples(samples) => {
-                for one in samples {
-                    // A lost series record makes its samples unnameable; the loss of both is what is reported.
-                    if let Some(labels) = named.get(&(segment, one.series)) {
-                        read.insert((labels.clone(), one.timestamp_ms), one.value.to_bits());
+        let (_, replay) = Wal::open(
+            sim.env(),
+            Path::new(DIR),
+            options(300),
+            each(|segment, record| match record {
+                Record::Histograms(_) | Record::Metadata(_) | Record::Exemplars(_) => panic!("none was written"),
+                Record::Series(series) => named.extend(series.into_iter().map(|(id, labels)| ((segment, id), labels))),
+                Record::Samples(samples) => {
+                    for one in samples {
+                        // A lost series record makes its samples unnameable; the loss of both is what is reported.
+                        if let Some(labels) = named.get(&(segment, one.series)) {
+                            read.insert((labels.clone(), one.timestamp_ms), one.value.to_bits());
+                        }
                     }
                 }
-            }
-        })
+            }),
+        )
         .unwrap();
         assert!(read.iter().all(|(key, value)| all[key] == *value), "wrong data after a flip at byte {byte}");
         // The last record looks like a torn tail: no later record says that it had been durable.
@@ -180,20 +197,20 @@ fn lives(seed: u64, sync: WalSync) -> usize {
     for _ in 0..4 {
         let mut opened = BTreeMap::new();
         let mut named = BTreeMap::new();
-        let opened_log =
-            Wal::open(env.clone(), Path::new(DIR), WalOptions { segment_bytes: 400, sync }, |segment, _, record| {
-                match record {
-                    Record::Histograms(_) | Record::Metadata(_) | Record::Exemplars(_) => panic!("none was written"),
-                    Record::Series(series) => {
-                        named.extend(series.into_iter().map(|(id, labels)| ((segment, id), labels)))
-                    }
-                    Record::Samples(samples) => {
-                        opened.extend(samples.iter().map(|one| {
-                            ((named[&(segment, one.series)].clone(), one.timestamp_ms), one.value.to_bits())
-                        }))
-                    }
-                }
-            });
+        let opened_log = Wal::open(
+            env.clone(),
+            Path::new(DIR),
+            WalOptions { segment_bytes: 400, sync },
+            each(|segment, record| match record {
+                Record::Histograms(_) | Record::Metadata(_) | Record::Exemplars(_) => panic!("none was written"),
+                Record::Series(series) => named.extend(series.into_iter().map(|(id, labels)| ((segment, id), labels))),
+                Record::Samples(samples) => opened.extend(
+                    samples
+                        .iter()
+                        .map(|one| ((named[&(segment, one.series)].clone(), one.timestamp_ms), one.value.to_bits())),
+                ),
+            }),
+        );
         let (wal, _) = opened_log.unwrap();
         let missing = acknowledged.iter().filter(|(key, value)| opened.get(*key) != Some(*value)).count();
         assert!(opened.iter().all(|(key, value)| attempted.get(key) == Some(value)), "never written, seed {seed}");
@@ -253,8 +270,16 @@ fn many_writers_share_syncs() {
     assert_eq!(read_back(&env).0.len(), 800);
 }
 
+fn any_bits() -> impl Strategy<Value = u64> {
+    let decimal = (-1_000_000i64..1_000_000, 0..4usize);
+    prop_oneof![
+        any::<u64>(),
+        decimal.prop_map(|(value, digits)| (value as f64 / [1.0, 10.0, 100.0, 1000.0][digits]).to_bits())
+    ]
+}
+
 fn any_sample() -> impl Strategy<Value = WalSample> {
-    (any::<u64>(), any::<i64>(), any::<u64>(), prop_oneof![Just(0), any::<i64>()]).prop_map(
+    (any::<u64>(), prop_oneof![Just(5), any::<i64>()], any_bits(), prop_oneof![Just(0), any::<i64>()]).prop_map(
         |(series, timestamp_ms, bits, start_ms)| WalSample {
             series,
             timestamp_ms,

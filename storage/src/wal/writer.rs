@@ -45,6 +45,8 @@ impl Default for WalOptions {
 
 /// Bytes waiting in memory beyond which writers wait before they add more.
 const MAX_PENDING_BYTES: usize = 32 << 20;
+/// A segment has at least so many times the bytes of its names besides.
+const NAMED_SHARE: usize = 4;
 /// Failures that are remembered for writers that still wait.
 const MAX_FAILURES: usize = 256;
 
@@ -123,21 +125,20 @@ struct Output {
 }
 
 impl Wal {
-    /// Opens the log in `dir`, feeding what it holds to `apply` (segment number, sequence, record) first. New records
-    /// go to a new segment.
+    /// Opens the log in `dir`, feeding what it holds to `apply` (segment number, some of its records with their sequences)
+    /// first. New records go to a new segment.
     pub fn open(
         env: Env,
         dir: &Path,
         options: WalOptions,
-        apply: impl FnMut(u64, u64, Record),
+        mut apply: impl FnMut(u64, Vec<(u64, Record)>),
     ) -> Result<(Wal, Replay), WalError> {
         let failed = |error: io::Error| wal_error("read", dir, &error);
         env.files.create_dir_all(dir).map_err(failed)?;
         let mut firsts = BTreeMap::<u64, u64>::new();
-        let mut apply = apply;
-        let found = replay(&*env.files, dir, |number, sequence, record| {
-            firsts.entry(number).or_insert(sequence);
-            apply(number, sequence, record);
+        let found = replay(&*env.files, dir, |number, records| {
+            firsts.entry(number).or_insert(records.first().map_or(0, |(sequence, _)| *sequence));
+            apply(number, records);
         })
         .map_err(failed)?;
         let mut segments = VecDeque::new();
@@ -225,8 +226,9 @@ impl Wal {
 
     /// Begins a new segment where the current one is full, and names those of `series` that it has not named yet.
     fn prepare(&self, state: &mut State, series: impl Iterator<Item = u64>, labels_of: &dyn Fn(u64) -> Labels) {
-        // Names do not count: with many series a segment would hold little else.
-        if state.segment_bytes >= self.options.segment_bytes.saturating_add(state.named_bytes) {
+        // Names do not count, and are a small part of a segment: with many series it would hold little else.
+        let wanted_bytes = self.options.segment_bytes.max(NAMED_SHARE.saturating_mul(state.named_bytes));
+        if state.segment_bytes >= wanted_bytes.saturating_add(state.named_bytes) {
             state.last_number += 1;
             let (number, first_sequence) = (state.last_number, state.next_sequence);
             state.segments.push_back(Segment { number, first_sequence, bytes: 0 });

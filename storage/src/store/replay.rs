@@ -1,0 +1,349 @@
+//! Putting the log back into the head, on all cores.
+//!
+//! ```text
+//! some records of a segment -> names resolved -> samples sorted by lane (records side by side)
+//!                                             -> put into the head (lanes side by side)
+//! ```
+//!
+//! A lane has shards of its own, so that lanes do not wait for each other, and goes through records in their order, so
+//! that each series stays in order. Only so many records are decoded at a time as fit in some megabytes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+
+use pilaster_model::{Histogram, Labels, TimeRange};
+use rayon::prelude::*;
+
+use super::ReplayProgress;
+use super::maintenance::Mark;
+use crate::SeriesRef;
+use crate::exemplars::ExemplarStore;
+use crate::head::{Flushed, Head, Limits};
+use crate::manifest::Manifest;
+use crate::metadata::MetadataTable;
+use crate::tombstone::{Tombstone, about_log};
+use crate::wal::{Record, WalExemplar, WalSample};
+
+/// References are small numbers: one multiplication spreads them.
+#[derive(Default)]
+struct ReferenceHash(u64);
+
+impl Hasher for ReferenceHash {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u64(u64::from(byte)));
+    }
+
+    fn write_u64(&mut self, reference: u64) {
+        self.0 = (self.0 ^ reference).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+type ByReference<T> = HashMap<u64, T, BuildHasherDefault<ReferenceHash>>;
+
+/// The series that a segment has named.
+#[derive(Default)]
+struct Names {
+    /// By the low half of the reference, which is a small number: `(reference, series)`, none where both are 0.
+    near: Vec<(u64, u64)>,
+    /// Those for which there is no place above.
+    far: ByReference<u64>,
+    /// Those that the head does not know yet.
+    unmet: ByReference<Labels>,
+    /// What was deleted of them: samples in the range whose records stand below the sequence.
+    deleted: ByReference<Vec<(u64, TimeRange)>>,
+    count: usize,
+}
+
+/// Samples below which one core is as fast as all.
+const WORTH_THREADS: usize = 4096;
+
+/// What a reference means in a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    Series(u64),
+    /// It has a name, and no series yet.
+    Unmet,
+    /// Its name is lost: damage, which is reported.
+    Unknown,
+}
+
+impl Names {
+    fn clear(&mut self) {
+        *self = Names { near: std::mem::take(&mut self.near), ..Names::default() };
+        self.near.fill((0, 0));
+    }
+
+    fn set(&mut self, reference: u64, series: SeriesRef) {
+        self.count += 1;
+        let place = reference as u32 as usize;
+        // A damaged reference must not ask for all memory.
+        if place >= self.near.len() && place < 4 * self.count + (1 << 16) {
+            self.near.resize((place + 1).next_power_of_two(), (0, 0));
+        }
+        match self.near.get_mut(place) {
+            Some(free) if *free == (0, 0) => *free = (reference, series.0),
+            Some(_) | None => {
+                self.far.insert(reference, series.0);
+            }
+        }
+    }
+
+    fn meaning(&self, reference: u64) -> Meaning {
+        match self.near.get(reference as u32 as usize) {
+            Some(&(known, series)) if known == reference && series != 0 => Meaning::Series(series),
+            Some(_) | None => match self.far.get(&reference) {
+                Some(&series) => Meaning::Series(series),
+                None if self.unmet.contains_key(&reference) => Meaning::Unmet,
+                None => Meaning::Unknown,
+            },
+        }
+    }
+
+    fn is_deleted(&self, reference: u64, sequence: u64, timestamp_ms: i64) -> bool {
+        let is_about = |(before, range): &(u64, TimeRange)| sequence < *before && range.contains(timestamp_ms);
+        !self.deleted.is_empty() && self.deleted.get(&reference).is_some_and(|list| list.iter().any(is_about))
+    }
+}
+
+type Batch = Vec<(WalSample, Option<Arc<Histogram>>)>;
+
+/// The samples of a record.
+enum Sorted {
+    ByLane(Vec<Batch>),
+    /// The record itself, and references of it that are series soon.
+    Later(u64, Record, Vec<u64>),
+}
+
+/// Puts the log back into the head.
+pub(super) struct Replay<'a> {
+    head: &'a Head,
+    beside: (&'a MetadataTable, &'a ExemplarStore),
+    limits: Limits,
+    tombstones: Vec<&'a Tombstone>,
+    flushed_sequence: u64,
+    lanes: usize,
+    segment: Option<u64>,
+    names: Names,
+    /// Per segment: first sequence and newest timestamp.
+    seen: BTreeMap<u64, (u64, i64)>,
+    segments_total: u64,
+    progress: &'a (dyn Fn(ReplayProgress) + Sync),
+}
+
+impl<'a> Replay<'a> {
+    pub fn new(
+        head: &'a Head,
+        beside: (&'a MetadataTable, &'a ExemplarStore),
+        manifest: &'a Manifest,
+        segments_total: u64,
+        progress: &'a (dyn Fn(ReplayProgress) + Sync),
+    ) -> Replay<'a> {
+        progress(ReplayProgress { segments_done: 0, segments_total });
+        // It was accepted once, so nothing is too old.
+        let flushed = Flushed { before_ms: manifest.closed_before_ms, epoch: 0 };
+        let limits = Limits { closed_before_ms: manifest.closed_before_ms, late_from_ms: Some(i64::MIN), flushed };
+        Replay {
+            head,
+            beside,
+            limits,
+            tombstones: about_log(&manifest.tombstones),
+            flushed_sequence: manifest.flushed_sequence,
+            lanes: rayon::current_num_threads().next_power_of_two().min(16),
+            segment: None,
+            names: Names::default(),
+            seen: BTreeMap::new(),
+            segments_total,
+            progress,
+        }
+    }
+
+    /// Takes some records of a segment, with their sequences; ascending.
+    pub fn apply(&mut self, segment: u64, records: Vec<(u64, Record)>) {
+        if self.segment != Some(segment) {
+            self.names.clear();
+            self.segment = Some(segment);
+            let segments_done = (self.seen.len() as u64).min(self.segments_total);
+            (self.progress)(ReplayProgress { segments_done, segments_total: self.segments_total });
+            let first_sequence = records.first().map_or(0, |(sequence, _)| *sequence);
+            self.seen.insert(segment, (first_sequence, i64::MIN));
+        }
+        let mut named: Vec<(u64, Labels)> = Vec::new();
+        let mut exemplars: Vec<WalExemplar> = Vec::new();
+        let mut rest = Vec::with_capacity(records.len());
+        for (sequence, record) in records {
+            match record {
+                // A reference is named before it is used, and once: naming all at once changes nothing.
+                Record::Series(series) => named.extend(series),
+                Record::Samples(_) | Record::Histograms(_) => rest.push((sequence, record)),
+                Record::Metadata(metadata) => self.beside.0.apply(metadata),
+                Record::Exemplars(some) => exemplars.extend(some),
+            }
+        }
+        self.name(named);
+        for WalExemplar { series, exemplar } in exemplars {
+            if let Some(labels) = self.labels(series) {
+                self.beside.1.add(&labels, exemplar);
+            }
+        }
+        let count: usize = rest.iter().map(|(_, record)| sample_count(record)).sum();
+        let lanes = if count < WORTH_THREADS { 1 } else { self.lanes };
+        let newest_ms = rest.iter().map(|(_, record)| newest_ms(record)).max().unwrap_or(i64::MIN);
+        if let Some((_, newest)) = self.seen.get_mut(&segment) {
+            *newest = newest_ms.max(*newest);
+        }
+        let sort = |(sequence, record)| self.sort(sequence, record, lanes);
+        let mut sorted: Vec<Sorted> =
+            if lanes == 1 { rest.into_iter().map(sort).collect() } else { rest.into_par_iter().map(sort).collect() };
+        for one in &mut sorted {
+            let Sorted::Later(sequence, record, references) = one else { continue };
+            for reference in references {
+                if let Some(labels) = self.names.unmet.remove(reference) {
+                    self.names.set(*reference, self.head.series(&labels));
+                }
+            }
+            *one = self.sort(*sequence, std::mem::replace(record, Record::Samples(Vec::new())), lanes);
+        }
+        let put = |lane: usize| {
+            for one in &sorted {
+                if let Sorted::ByLane(batches) = one
+                    && !batches[lane].is_empty()
+                {
+                    self.put(&batches[lane]);
+                }
+            }
+        };
+        if lanes == 1 { put(0) } else { (0..lanes).into_par_iter().for_each(put) }
+    }
+
+    fn name(&mut self, named: Vec<(u64, Labels)>) {
+        const TOGETHER: usize = 256;
+        let known: Vec<Option<SeriesRef>> = if named.len() < TOGETHER {
+            self.head.find_all(&named)
+        } else {
+            named.par_chunks(TOGETHER).flat_map_iter(|some| self.head.find_all(some)).collect()
+        };
+        for ((reference, labels), series) in named.into_iter().zip(known) {
+            let matching = self.tombstones.iter().filter(|tombstone| tombstone.matches(&labels));
+            let deleted: Vec<_> = matching.map(|tombstone| (tombstone.log_before, tombstone.range())).collect();
+            if !deleted.is_empty() {
+                self.names.deleted.insert(reference, deleted);
+            }
+            match series {
+                Some(series) => self.names.set(reference, series),
+                // Not before a sample of it is taken: all of them may be in blocks.
+                None if !labels.is_empty() => {
+                    self.names.unmet.insert(reference, labels);
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn labels(&self, reference: u64) -> Option<Labels> {
+        match self.names.meaning(reference) {
+            Meaning::Series(series) => self.head.labels(SeriesRef(series)),
+            Meaning::Unmet => self.names.unmet.get(&reference).cloned(),
+            Meaning::Unknown => None,
+        }
+    }
+
+    /// What the head needs of a record, by lane.
+    fn sort(&self, sequence: u64, record: Record, lanes: usize) -> Sorted {
+        let mut unmet = Vec::new();
+        let mut batches: Vec<Batch> = vec![Vec::new(); lanes];
+        let mut sort = |sample: &WalSample, histogram: Option<Histogram>| {
+            let reference = sample.series;
+            if (sequence < self.flushed_sequence && sample.timestamp_ms < self.limits.closed_before_ms)
+                || self.names.is_deleted(reference, sequence, sample.timestamp_ms)
+            {
+                return;
+            }
+            match self.names.meaning(reference) {
+                Meaning::Series(series) => {
+                    let lane = series as usize & (lanes - 1);
+                    batches[lane].push((WalSample { series, ..*sample }, histogram.map(Arc::new)));
+                }
+                Meaning::Unmet => unmet.push(reference),
+                Meaning::Unknown => {}
+            }
+        };
+        match &record {
+            Record::Series(_) | Record::Metadata(_) | Record::Exemplars(_) => {}
+            Record::Samples(samples) => samples.iter().for_each(|sample| sort(sample, None)),
+            Record::Histograms(samples) => {
+                samples.iter().for_each(|(sample, histogram)| sort(sample, Some(histogram.clone())));
+            }
+        }
+        if unmet.is_empty() { Sorted::ByLane(batches) } else { Sorted::Later(sequence, record, unmet) }
+    }
+
+    fn put(&self, batch: &Batch) {
+        let epoch = self.head.epochs.enter();
+        let mut locked = self.head.lock(batch.iter().map(|(sample, _)| sample.series));
+        for (sample, histogram) in batch {
+            // The only refusal left is another value at the same timestamp, where the first write wins.
+            let _ = locked.append(sample, histogram.as_ref(), self.limits, epoch.number);
+        }
+    }
+
+    /// What each segment may be removed for.
+    pub fn finish(self, last_sequence: u64) -> Vec<Mark> {
+        (self.progress)(ReplayProgress { segments_done: self.segments_total, segments_total: self.segments_total });
+        let mut marks = Vec::new();
+        let mut end = last_sequence + 1;
+        for (first, newest_ms) in self.seen.into_values().rev() {
+            marks.push(Mark { sequence: end, max_ms: newest_ms });
+            end = end.min(first);
+        }
+        marks.reverse();
+        let mut newest_ms = i64::MIN;
+        for mark in &mut marks {
+            newest_ms = newest_ms.max(mark.max_ms);
+            mark.max_ms = newest_ms;
+        }
+        marks
+    }
+}
+
+fn sample_count(record: &Record) -> usize {
+    match record {
+        Record::Series(_) | Record::Metadata(_) | Record::Exemplars(_) => 0,
+        Record::Samples(samples) => samples.len(),
+        Record::Histograms(samples) => samples.len(),
+    }
+}
+
+fn newest_ms(record: &Record) -> i64 {
+    let newest = match record {
+        Record::Series(_) | Record::Metadata(_) | Record::Exemplars(_) => None,
+        Record::Samples(samples) => samples.iter().map(|sample| sample.timestamp_ms).max(),
+        Record::Histograms(samples) => samples.iter().map(|(sample, _)| sample.timestamp_ms).max(),
+    };
+    newest.unwrap_or(i64::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_mean_what_they_were_named_for() {
+        let mut names = Names::default();
+        let far = 7 << 32 | 0xffff_fff0;
+        for (reference, series) in [(1 << 32 | 5, 50), (2 << 32 | 5, 51), (far, 52)] {
+            names.set(reference, SeriesRef(series));
+        }
+        names.unmet.insert(9, Labels::from_pairs([("a", "b")]));
+        let meanings = [1 << 32 | 5, 2 << 32 | 5, far, 9, 5, 0].map(|reference| names.meaning(reference));
+        use Meaning::{Series, Unknown, Unmet};
+        assert_eq!(meanings, [Series(50), Series(51), Series(52), Unmet, Unknown, Unknown]);
+        assert!(names.near.len() < 1 << 17, "a far reference takes no room for those before it");
+        names.clear();
+        assert_eq!(names.meaning(1 << 32 | 5), Unknown);
+    }
+}
