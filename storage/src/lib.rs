@@ -14,6 +14,7 @@ mod decimal;
 pub mod env;
 mod error;
 mod exemplars;
+pub mod frame;
 mod head;
 mod home;
 mod manifest;
@@ -31,5 +32,9 @@ pub use home::{CacheStats, ObjectOptions, ObjectStats};
 pub use metadata::Metadata;
 pub use snapshot::{SelectPlan, SelectedSeries, SeriesSamples, Snapshot};
 pub use stats::Stats;
-pub use store::{AppendOutcome, HistogramSample, Rejected, ReplayProgress, RetentionRule, Sample, Store, StoreOptions};
+pub use store::inspect;
+pub use store::{
+    AppendOutcome, BlockImport, HistogramSample, Imported, Rejected, ReplayProgress, RetentionRule, Sample, Store,
+    StoreOptions,
+};
 pub use wal::WalSync;

@@ -96,6 +96,11 @@ impl Default for Manifest {
 }
 
 impl Manifest {
+    /// Whether `dir` has one.
+    pub fn is_there(files: &dyn Files, dir: &Path) -> bool {
+        files.len(&dir.join(FILE)).is_ok()
+    }
+
     /// The manifest in `dir`; an empty one where there is none.
     ///
     /// # Errors

@@ -27,6 +27,7 @@ mod schema;
 mod source;
 mod timeline;
 mod varint;
+mod verify;
 mod write;
 
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub use order::OrderKey;
 pub use read::{Block, BlockSamples, FoundSamples};
 pub use rebuild::rebuild_index;
 pub use source::{BlockFiles, Copy, LocalBlocks};
+pub use verify::{copy, verify, verify_samples};
 pub use write::{BlockWriter, write_block};
 
 /// The samples of one series, on their way into a block.

@@ -87,6 +87,18 @@ impl Files for OsFiles {
         std::fs::remove_file(path)
     }
 
+    fn link_or_copy(&self, from: &Path, to: &Path) -> io::Result<()> {
+        match std::fs::hard_link(from, to) {
+            Ok(()) => Ok(()),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => Err(error),
+            // Another file system, or one without links.
+            Err(_) => {
+                std::fs::copy(from, to)?;
+                File::open(to)?.sync_all()
+            }
+        }
+    }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
         let entries = match std::fs::read_dir(dir) {
             Ok(entries) => entries,

@@ -24,7 +24,7 @@ pub use cache::CacheStats;
 pub(crate) use sources::SourceBlocks;
 
 use crate::Error;
-use crate::block::{BlockMeta, LiveBlock};
+use crate::block::{BlockFiles, BlockMeta, LiveBlock};
 use crate::env::Env;
 use crate::env::objects::{Objects, RequestCounts};
 use crate::manifest::Manifest;
@@ -73,6 +73,14 @@ pub struct ObjectStats {
     pub sources: u64,
     pub sources_readable: u64,
     pub source_blocks: u64,
+}
+
+/// The address of the blocks of `dir`, where they are not in it.
+///
+/// # Errors
+/// What says so cannot be read.
+pub(crate) fn address(env: &Env, dir: &Path) -> Result<Option<String>, Error> {
+    Ok(record::Pointer::load(&*env.files, dir)?.map(|pointer| pointer.url))
 }
 
 /// Where blocks are.
@@ -125,13 +133,17 @@ impl Home {
         }
     }
 
-    /// A block of the manifest.
-    pub fn block(&self, meta: &BlockMeta) -> Arc<LiveBlock> {
-        let files = match self {
+    /// The files of all blocks.
+    pub fn blocks(&self) -> Arc<dyn BlockFiles> {
+        match self {
             Home::Directory(home) => home.blocks(),
             Home::Objects(home) => home.blocks(),
-        };
-        Arc::new(LiveBlock::new(files, meta.clone()))
+        }
+    }
+
+    /// A block of the manifest.
+    pub fn block(&self, meta: &BlockMeta) -> Arc<LiveBlock> {
+        Arc::new(LiveBlock::new(self.blocks(), meta.clone()))
     }
 
     /// Whether opening a block may take a request, and should wait until somebody needs it.

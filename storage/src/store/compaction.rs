@@ -218,6 +218,12 @@ impl Store {
     }
 }
 
+/// The width and level of the widest window that blocks of `span_ms` fill.
+pub(super) fn window_for(block_ms: i64, span_ms: i64) -> (i64, u8) {
+    let level = WIDTHS.iter().filter(|width| block_ms.saturating_mul(**width) <= span_ms).count().max(1);
+    (block_ms.saturating_mul(WIDTHS[level - 1]), level as u8)
+}
+
 /// Blocks that become one.
 struct Window {
     start_ms: i64,

@@ -88,7 +88,7 @@ impl Store {
     }
 
     /// Writes all samples before `cut_ms` that `view` sees to blocks aligned to the block range.
-    fn write_blocks(&self, view: HeadView, cut_ms: i64) -> Result<Vec<BlockMeta>, Error> {
+    pub(super) fn write_blocks(&self, view: HeadView, cut_ms: i64) -> Result<Vec<BlockMeta>, Error> {
         let mut metas = Vec::new();
         let written = self.write_groups(view, cut_ms, &mut metas);
         if written.is_err() {

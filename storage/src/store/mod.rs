@@ -8,11 +8,14 @@ mod compaction;
 mod delete;
 mod extras;
 mod flush;
+mod import;
+pub mod inspect;
 mod maintenance;
 mod open;
 mod options;
 mod replay;
 mod retention;
+mod snapshot_dir;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -23,6 +26,7 @@ use pilaster_model::{Histogram, Labels};
 pub(crate) use flush::histograms_in;
 
 pub use append::{AppendOutcome, HistogramSample, Rejected, Sample};
+pub use import::{BlockImport, Imported};
 pub use open::ReplayProgress;
 pub use options::{RetentionRule, StoreOptions};
 
