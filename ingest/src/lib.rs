@@ -6,7 +6,9 @@ pub mod config;
 pub mod discovery;
 pub mod exposition;
 pub mod http;
+pub mod prometheus_data;
 pub mod relabel;
+pub mod remote_read;
 pub mod remote_write;
 pub mod scrape;
 

@@ -1,0 +1,170 @@
+//! Hostile bytes in every decoder, and what a test-only encoder wrote. A real Prometheus's directories are read by
+//! `engine/tests/import.rs`.
+
+use std::path::Path;
+
+use pilaster_storage::frame::crc32c;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::chunk::{Encoding, decode_chunk};
+use super::samples::Samples;
+use super::{head_chunks, record, tombstones, wal};
+
+const ENCODINGS: [Encoding; 6] = [
+    Encoding::Xor,
+    Encoding::Histogram,
+    Encoding::FloatHistogram,
+    Encoding::Xor2,
+    Encoding::HistogramSt,
+    Encoding::FloatHistogramSt,
+];
+
+proptest! {
+    #[test]
+    fn no_bytes_of_a_chunk_panic(kind in 0_usize..6, mut data in vec(any::<u8>(), 0..300), few in any::<bool>()) {
+        if few && data.len() > 1 {
+            // So that more than the first samples are looked at.
+            data[0] = 0;
+        }
+        let mut out = Samples::default();
+        let _ = decode_chunk(ENCODINGS[kind], &data, &mut out);
+        prop_assert!(out.len() <= usize::from(u16::MAX));
+        prop_assert_eq!(out.len(), out.values.len());
+    }
+
+    #[test]
+    fn no_bytes_of_a_record_panic(kind in 0_u8..15, mut data in vec(any::<u8>(), 0..300)) {
+        data.insert(0, kind);
+        let _ = record::parse(&data);
+    }
+
+    #[test]
+    fn no_bytes_of_tombstones_panic(body in vec(any::<u8>(), 0..60)) {
+        let mut bytes = 0x0130_ba30_u32.to_be_bytes().to_vec();
+        bytes.push(1);
+        bytes.extend_from_slice(&body);
+        bytes.extend_from_slice(&crc32c(&body).to_be_bytes());
+        let _ = tombstones::parse(&bytes);
+        let _ = tombstones::parse(&body);
+    }
+
+    #[test]
+    fn no_bytes_of_head_chunks_panic(body in vec(any::<u8>(), 0..200)) {
+        let mut bytes = vec![0x01, 0x30, 0xbc, 0x91, 1, 0, 0, 0];
+        bytes.extend_from_slice(&body);
+        let _ = head_chunks::list(Path::new("x"), &bytes, &mut |_| {});
+    }
+
+    #[test]
+    fn damage_to_a_log_loses_records_of_its_page_only(
+        lengths in vec(0_usize..50_000, 1..30),
+        at in any::<prop::sample::Index>(),
+        bit in 0_u8..8,
+        last in any::<bool>(),
+    ) {
+        let records: Vec<Vec<u8>> =
+            lengths.iter().enumerate().map(|(number, len)| vec![number as u8 + 1; *len]).collect();
+        let mut bytes = segment(&records);
+        prop_assert_eq!(&read(&bytes, last), &(records.clone(), 0));
+        let byte = at.index(bytes.len());
+        bytes[byte] ^= 1 << bit;
+        let (got, damages) = read(&bytes, last);
+        // What is read was written, in order; what is missing has a fragment in the page of the damage.
+        let mut rest = records.iter();
+        prop_assert!(got.iter().all(|one| rest.any(|written| written == one)), "{} of {}", got.len(), records.len());
+        prop_assert!(damages > 0 || got.len() == records.len() || last);
+    }
+
+    #[test]
+    fn no_bytes_of_a_log_panic(bytes in vec(any::<u8>(), 0..400), last in any::<bool>()) {
+        read(&bytes, last);
+    }
+}
+
+/// Records and damages of a segment.
+fn read(bytes: &[u8], last: bool) -> (Vec<Vec<u8>>, usize) {
+    let (mut records, mut damages) = (Vec::new(), 0);
+    wal::records(Path::new("x"), bytes, last, &mut |_, bytes| records.push(bytes.to_vec()), &mut |_| damages += 1);
+    (records, damages)
+}
+
+/// A segment as Prometheus writes it, without compression.
+fn segment(records: &[Vec<u8>]) -> Vec<u8> {
+    const PAGE: usize = 32 << 10;
+    let mut bytes: Vec<u8> = Vec::new();
+    for record in records {
+        let mut rest = &record[..];
+        let mut first = true;
+        loop {
+            let mut left = PAGE - bytes.len() % PAGE;
+            if left < 7 {
+                bytes.resize(bytes.len() + left, 0);
+                left = PAGE;
+            }
+            let (now, later) = rest.split_at(rest.len().min(left - 7));
+            let kind = match (first, later.is_empty()) {
+                (true, true) => 1,
+                (true, false) => 2,
+                (false, false) => 3,
+                (false, true) => 4,
+            };
+            bytes.push(kind);
+            bytes.extend_from_slice(&(now.len() as u16).to_be_bytes());
+            bytes.extend_from_slice(&crc32c(now).to_be_bytes());
+            bytes.extend_from_slice(now);
+            (rest, first) = (later, false);
+            if rest.is_empty() {
+                break;
+            }
+        }
+    }
+    bytes
+}
+
+#[test]
+fn an_index_with_any_bit_wrong_is_refused_or_told_of() {
+    // Written by hand: two texts and the empty one, a series without chunks.
+    let mut index = 0xbaaa_d700_u32.to_be_bytes().to_vec();
+    index.push(2);
+    let texts_at = index.len() as u64;
+    let texts = [&[0, 0, 0, 3][..], &[0], &[8], b"__name__", &[2], b"up"].concat();
+    index.extend_from_slice(&(texts.len() as u32).to_be_bytes());
+    index.extend_from_slice(&texts);
+    index.extend_from_slice(&crc32c(&texts).to_be_bytes());
+    index.resize(index.len().next_multiple_of(16), 0);
+    let series_at = index.len() as u64;
+    let series = [1, 1, 2, 0];
+    index.push(series.len() as u8);
+    index.extend_from_slice(&series);
+    index.extend_from_slice(&crc32c(&series).to_be_bytes());
+    let series_end = index.len() as u64;
+    let contents: Vec<u8> = [texts_at, series_at, series_end, series_end, series_end, series_end]
+        .iter()
+        .flat_map(|at| at.to_be_bytes())
+        .collect();
+    index.extend_from_slice(&contents);
+    index.extend_from_slice(&crc32c(&contents).to_be_bytes());
+    let dir = std::env::temp_dir().join(format!("pilaster-index-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let open = |bytes: &[u8]| {
+        std::fs::write(dir.join("index"), bytes).unwrap();
+        let mut damages = 0;
+        let opened = super::index::Index::open(&dir, &mut |_| damages += 1);
+        let metric = |index: super::index::Index| {
+            let series = (index.len() == 1).then(|| index.series(0, 0, 0).ok()).flatten()?;
+            Some(series.labels.metric_name().to_owned())
+        };
+        (opened.map(metric), damages)
+    };
+    let sound = |bytes: &[u8]| matches!(open(bytes), (Ok(Some(metric)), 0) if metric == "up");
+    assert!(sound(&index));
+    for byte in 0..index.len() {
+        let padding = (texts_at as usize + 8 + texts.len()..series_at as usize).contains(&byte);
+        let mut bad = index.clone();
+        bad[byte] ^= 1;
+        assert!(!sound(&bad) || padding, "byte {byte} of {}", index.len());
+        assert!(!sound(&index[..byte]), "{byte} bytes of {}", index.len());
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+}
