@@ -2,10 +2,13 @@
 
 pub mod api;
 pub mod app;
+mod arguments;
 pub mod build;
 pub mod config;
 mod connection;
+pub mod export;
 pub mod flags;
+pub mod import;
 pub mod logging;
 pub mod metrics;
 pub mod retention;
@@ -14,4 +17,5 @@ pub mod source;
 mod sql_source;
 mod sql_tables;
 pub mod test_promql;
+pub mod tsdb;
 mod web;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use pilaster_engine::{build, flags, logging, server, test_promql};
+use pilaster_engine::{build, export, flags, import, logging, server, test_promql, tsdb};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -10,14 +10,24 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Prometheus's code for a command line or a configuration that cannot be used.
 const UNUSABLE: u8 = 2;
 
+type Command = fn(&[&str]) -> ExitCode;
+
+/// Commands by their first word; without one of these it is the server.
+const COMMANDS: [(&str, Command); 4] =
+    [("export", export::run), ("import", import::run), ("test", test_promql::run), ("tsdb", tsdb::run)];
+
+/// The command that `words` begin with, and the words behind its name.
+fn command<'w, 't>(words: &'w [&'t str]) -> Option<(Command, &'w [&'t str])> {
+    let (name, rest) = words.split_first()?;
+    let (_, run) = COMMANDS.iter().find(|(known, _)| known == name)?;
+    Some((*run, rest))
+}
+
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    if let ["test", "promql", rest @ ..] = words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        return test_promql::run(rest);
-    }
-    if words.first().is_some_and(|word| word == "test") {
-        eprintln!("pilaster: error: expected command \"test promql\", try --help");
-        return ExitCode::from(UNUSABLE);
+    let plain: Vec<&str> = words.iter().map(String::as_str).collect();
+    if let Some((run, rest)) = command(&plain) {
+        return run(rest);
     }
     let flags = match flags::parse(&words) {
         Ok(flags::Command::Serve(flags)) => *flags,

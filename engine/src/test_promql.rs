@@ -11,8 +11,12 @@ const USAGE: &str = "usage: pilaster test promql [--server-defaults] FILE...\n\n
     Runs scripts in the format of Prometheus's promqltest; of a directory, all its *.test files. Options are those that\n\
     Prometheus's own scripts are written for; --server-defaults takes those of a server without flags.\n";
 
-/// Runs the command with the words behind `test promql`; fails when an evaluation did.
+/// Runs the command with the words behind `test`; fails when an evaluation did.
 pub fn run(words: &[&str]) -> ExitCode {
+    let ["promql", words @ ..] = words else {
+        eprintln!("pilaster: error: expected command \"test promql\", try --help");
+        return ExitCode::from(2);
+    };
     let (mut options, mut paths) = (promqltest::engine_options(), Vec::new());
     for word in words {
         match *word {

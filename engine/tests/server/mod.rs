@@ -220,6 +220,15 @@ impl Peer {
     pub fn form(&self, path: &str, fields: &[(&str, &str)]) -> Value {
         form(&self.runtime, &self.client, &format!("{}{path}", self.url), fields)
     }
+
+    /// Status and body of a POST.
+    pub fn post(&self, path: &str, kind: &str, headers: &[(&str, &str)], body: Vec<u8>) -> (u16, String) {
+        let mut request = self.client.post(format!("{}{path}", self.url)).header("Content-Type", kind);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        send(&self.runtime, request.body(body))
+    }
 }
 
 /// The HTTP client wants to be told whose cryptography it uses, even for plain HTTP.
