@@ -7,7 +7,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use pilaster_model::{Labels, METRIC_NAME, is_stale};
-use pilaster_storage::{AppendOutcome, Error, HistogramSample, Metadata, RejectReason, Rejected, Sample, Store};
+use pilaster_storage::{
+    AppendOutcome, Error, HistogramSample, Metadata, RejectReason, Rejected, Sample, SeriesRef, Store,
+};
 
 use super::request::{Request, decode_v1, decode_v2};
 
@@ -173,8 +175,17 @@ fn store_request(store: &Store, request: Request<'_>, version: Version, now_ms: 
         let floats = &samples[std::mem::replace(&mut samples_start, one.samples_end)..one.samples_end];
         let histograms =
             &mut histograms[std::mem::replace(&mut histograms_start, one.histograms_end)..one.histograms_end];
-        let labels = match labels_of(pairs) {
-            Ok(labels) => labels,
+        if floats.is_empty() && histograms.is_empty() {
+            // A series without samples is only looked at by version 2.0, which says what is wrong with it.
+            if version == Version::V2
+                && let Err(reason) = labels_of(pairs)
+            {
+                outcome.refuse(0, || reason);
+            }
+            continue;
+        }
+        let series = match known_series(store, pairs).map_or_else(|| Ok(store.series(&labels_of(pairs)?)), Ok) {
+            Ok(series) => series,
             // Version 1.0 skips such series without a word; senders would only repeat themselves.
             Err(_) if version == Version::V1 => continue,
             Err(reason) => {
@@ -182,12 +193,9 @@ fn store_request(store: &Store, request: Request<'_>, version: Version, now_ms: 
                 continue;
             }
         };
-        if floats.is_empty() && histograms.is_empty() {
-            continue;
-        }
-        let series = store.series(&labels);
+        let labels = || Labels::from_pairs(pairs.iter().copied());
         let too_far = |timestamp_ms: i64| {
-            format!("out of bounds: timestamp {timestamp_ms} is too far in the future for series {labels}")
+            format!("out of bounds: timestamp {timestamp_ms} is too far in the future for series {}", labels())
         };
         for raw in floats {
             if raw.timestamp_ms > latest_ms {
@@ -207,7 +215,7 @@ fn store_request(store: &Store, request: Request<'_>, version: Version, now_ms: 
             if !is_stale(raw.histogram.sum)
                 && let Err(error) = raw.histogram.validate()
             {
-                outcome.refuse(1, || format!("{error} for series {labels}"));
+                outcome.refuse(1, || format!("{error} for series {}", labels()));
                 continue;
             }
             let histogram = Arc::new(std::mem::take(&mut raw.histogram));
@@ -290,6 +298,14 @@ fn failure(error: &Error) -> Response {
     let retry = matches!(error, Error::DiskFull { .. } | Error::Wal(_));
     let headers = if retry { vec![("Retry-After", "5".to_owned())] } else { Vec::new() };
     Response { status: if retry { 503 } else { 500 }, body, headers }
+}
+
+/// The series of sent pairs, where the store has it: most requests bring no other.
+fn known_series(store: &Store, pairs: &[(&str, &str)]) -> Option<SeriesRef> {
+    let ascending = pairs.windows(2).all(|pair| pair[0].0 < pair[1].0);
+    let plain = ascending && pairs.iter().all(|(name, value)| !name.is_empty() && !value.is_empty());
+    let is_named = || pairs.iter().any(|(name, _)| *name == METRIC_NAME);
+    if plain && is_named() { store.find_series(pairs) } else { None }
 }
 
 /// A label set out of sent pairs, or why it is none.

@@ -16,15 +16,23 @@ pub const METRIC_NAME: &str = "__name__";
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Labels(Arc<str>);
 
+/// Appends `name 0xff value 0xff …`, which tells label sets apart: no text holds the byte 0xff.
+pub fn put_identity<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>, out: &mut Vec<u8>) {
+    for (name, value) in pairs {
+        out.extend_from_slice(name.as_bytes());
+        out.push(0xff);
+        out.extend_from_slice(value.as_bytes());
+        out.push(0xff);
+    }
+}
+
 /// Bytes of an end, or of their number.
 const END_BYTES: usize = 5;
 /// All text of a label set is shorter, more than any machine has.
 const MAX_TEXT_BYTES: usize = 1 << 35;
 
-fn put_end(end: usize, out: &mut String) {
-    for place in 0..END_BYTES {
-        out.push(char::from((end >> (7 * place)) as u8 & 0x7f));
-    }
+fn put_end(end: usize) -> [u8; END_BYTES] {
+    std::array::from_fn(|place| (end >> (7 * place)) as u8 & 0x7f)
 }
 
 fn take_end([a, b, c, d, e]: [u8; END_BYTES]) -> usize {
@@ -50,29 +58,25 @@ impl Labels {
 
     /// Builds from pairs that are already strictly ascending by name with no empty value; the hot path of ingestion.
     pub fn from_sorted_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Labels {
-        // The text goes behind the ends, whose number is not known yet: most sets have room for theirs here.
-        const FEW: usize = 32;
-        let mut few = [0usize; FEW];
-        let mut many: Vec<usize> = Vec::new();
+        // The text goes behind the ends, whose number is not known yet.
+        let mut ends: Vec<u8> = Vec::with_capacity(32 * END_BYTES);
         let mut count = 0;
+        ends.extend_from_slice(&put_end(0));
         let mut text = String::with_capacity(384);
         for (name, value) in pairs {
             for piece in [name, value] {
                 text.push_str(piece);
-                match few.get_mut(count) {
-                    Some(place) => *place = text.len(),
-                    None => many.push(text.len()),
-                }
-                count += 1;
+                ends.extend_from_slice(&put_end(text.len()));
             }
+            count += 2;
         }
         if count == 0 {
             return Labels::empty();
         }
         assert!(text.len() < MAX_TEXT_BYTES, "a label set is shorter than 32 GiB");
-        let mut whole = String::with_capacity((count + 1) * END_BYTES + text.len());
-        put_end(count, &mut whole);
-        few[..count.min(FEW)].iter().chain(&many).for_each(|&end| put_end(end, &mut whole));
+        ends[..END_BYTES].copy_from_slice(&put_end(count));
+        // Seven bits a byte are text.
+        let mut whole = String::from_utf8(ends).unwrap_or_default();
         whole.push_str(&text);
         let labels = Labels(whole.into());
         debug_assert!(labels.iter().zip(labels.iter().skip(1)).all(|(a, b)| a.0 < b.0), "pairs must ascend by name");
@@ -115,7 +119,10 @@ impl Labels {
 
     /// The pair at `index`, in name order.
     pub fn pair(&self, index: usize) -> (&str, &str) {
-        let text = &self.0[self.text_at()..];
+        self.pair_in(&self.0[self.text_at()..], index)
+    }
+
+    fn pair_in<'a>(&self, text: &'a str, index: usize) -> (&'a str, &'a str) {
         let (start, middle, end) =
             (self.end_before(2 * index), self.end_before(2 * index + 1), self.end_before(2 * index + 2));
         (&text[start..middle], &text[middle..end])
@@ -123,7 +130,8 @@ impl Labels {
 
     /// Pairs in ascending order of name.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> + DoubleEndedIterator + Clone + '_ {
-        (0..self.len()).map(move |index| self.pair(index))
+        let text = &self.0[self.text_at()..];
+        (0..self.len()).map(move |index| self.pair_in(text, index))
     }
 
     /// The value of `name`; the empty string where the label is missing, as matchers see it.
@@ -161,12 +169,7 @@ impl Labels {
     /// without stringlabels, on which `limit_ratio` and `hashmod`-like choices rest.
     pub fn hash64(&self) -> u64 {
         let mut bytes = Vec::with_capacity(self.0.len());
-        for (name, value) in self.iter() {
-            bytes.extend_from_slice(name.as_bytes());
-            bytes.push(0xff);
-            bytes.extend_from_slice(value.as_bytes());
-            bytes.push(0xff);
-        }
+        put_identity(self.iter(), &mut bytes);
         XxHash64::oneshot(0, &bytes)
     }
 }
@@ -275,9 +278,8 @@ mod tests {
             assert!(labels.iter().rev().eq(pairs.iter().rev().map(|(name, value)| (name.as_str(), value.as_str()))));
         }
         for end in [0, 1, 127, 128, 16_383, 16_384, 2_097_151, 2_097_152, MAX_TEXT_BYTES - 1] {
-            let mut text = String::new();
-            put_end(end, &mut text);
-            assert_eq!(take_end(*text.as_bytes().first_chunk().unwrap()), end);
+            assert_eq!(take_end(put_end(end)), end);
+            assert!(put_end(end).is_ascii());
         }
         assert_eq!(size_of::<Labels>(), 16);
     }

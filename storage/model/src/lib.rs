@@ -13,7 +13,7 @@ mod value;
 
 pub use go_regex::{GoRegex, RegexError};
 pub use histogram::{CounterResetHint, Histogram, Span};
-pub use labels::{Labels, LabelsBuilder, METRIC_NAME};
+pub use labels::{Labels, LabelsBuilder, METRIC_NAME, put_identity};
 pub use matcher::{MatchOp, Matcher};
 pub use time_range::TimeRange;
 pub use value::{STALE_NAN_BITS, is_stale, stale_nan};

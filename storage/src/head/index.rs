@@ -5,13 +5,16 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::Arc;
 
-use pilaster_model::{Labels, METRIC_NAME, MatchOp, Matcher};
+use parking_lot::Mutex;
+use pilaster_model::{Labels, METRIC_NAME, MatchOp, Matcher, put_identity};
 use roaring::RoaringBitmap;
+use twox_hash::XxHash64;
 
 use super::SeriesRef;
+use super::order::Order;
 use super::postings::Postings;
 
 /// What the head holds most of; lists descend by count.
@@ -55,9 +58,34 @@ struct Pair {
     postings: Postings,
 }
 
+/// What tells a label set from all others: two hashes of the same bytes, one of them with a key that nobody outside
+/// knows. Equal means the same labels: 128 bits do not meet by chance, and nobody can make them meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// [`Labels::hash64`].
+    pub hash: u64,
+    check: u64,
+}
+
+/// The key of this process.
+#[derive(Debug, Default)]
+pub struct IdentityKey(RandomState);
+
+impl IdentityKey {
+    /// The identity of the label set with these pairs, ascending by name and none of them empty.
+    pub fn identity<'a>(&self, pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Identity {
+        let mut bytes = Vec::with_capacity(256);
+        put_identity(pairs, &mut bytes);
+        let mut check = self.0.build_hasher();
+        check.write(&bytes);
+        Identity { hash: XxHash64::oneshot(0, &bytes), check: check.finish() }
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     generation: u32,
+    check: u64,
     /// Pair numbers in the order of the labels.
     pairs: Box<[u32]>,
 }
@@ -80,21 +108,19 @@ pub struct Index {
     /// Further series with a hash that is taken: about never.
     collisions: HashMap<u64, Vec<u32>>,
     all: RoaringBitmap,
+    /// Shared by those who select: taken last, and only for as long as they sort.
+    order: Mutex<Order>,
 }
 
 impl Index {
-    /// The series with exactly `labels`, whose hash is `hash`.
-    pub fn find(&self, hash: u64, labels: &Labels) -> Option<SeriesRef> {
-        let first = *self.by_hash.get(&hash)?;
-        if self.has_labels(first, labels) {
+    /// The series with this identity.
+    pub fn find(&self, identity: Identity) -> Option<SeriesRef> {
+        let first = *self.by_hash.get(&identity.hash)?;
+        let is_it = |slot: &u32| self.series[*slot as usize].as_ref().is_some_and(|e| e.check == identity.check);
+        if is_it(&first) {
             return self.reference(first);
         }
-        let slot = self.collisions.get(&hash)?.iter().copied().find(|&slot| self.has_labels(slot, labels))?;
-        self.reference(slot)
-    }
-
-    fn has_labels(&self, slot: u32, labels: &Labels) -> bool {
-        self.pairs_of(slot).eq(labels.iter())
+        self.reference(self.collisions.get(&identity.hash)?.iter().copied().find(is_it)?)
     }
 
     /// The current reference of `slot`.
@@ -103,8 +129,10 @@ impl Index {
         Some(SeriesRef::new(slot, entry.generation))
     }
 
-    pub fn insert(&mut self, series: SeriesRef, hash: u64, labels: &Labels) {
+    /// Adds a series. `identity` is that of `labels`.
+    pub fn insert(&mut self, series: SeriesRef, identity: Identity, labels: &Labels) {
         let slot = series.slot();
+        let Identity { hash, check } = identity;
         let pairs: Box<[u32]> = labels.iter().map(|(name, value)| self.pair(name, value)).collect();
         for &pair in &pairs {
             if let Some(pair) = &mut self.pairs[pair as usize] {
@@ -114,7 +142,7 @@ impl Index {
         if self.series.len() <= slot as usize {
             self.series.resize_with(slot as usize + 1, || None);
         }
-        self.series[slot as usize] = Some(Entry { generation: series.generation(), pairs });
+        self.series[slot as usize] = Some(Entry { generation: series.generation(), check, pairs });
         match self.by_hash.entry(hash) {
             std::collections::hash_map::Entry::Vacant(entry) => {
                 entry.insert(slot);
@@ -122,6 +150,7 @@ impl Index {
             std::collections::hash_map::Entry::Occupied(_) => self.collisions.entry(hash).or_default().push(slot),
         }
         self.all.insert(slot);
+        self.order.get_mut().insert(slot);
     }
 
     /// The number of a pair, which begins to exist where it did not.
@@ -185,6 +214,7 @@ impl Index {
             }
         }
         self.all.remove(slot);
+        self.order.get_mut().remove(slot);
     }
 
     pub fn series_count(&self) -> u64 {
@@ -210,9 +240,17 @@ impl Index {
         self.reference(series.slot()) == Some(series)
     }
 
+    /// Labels and references of those of `series` that are not forgotten, ascending by labels.
+    pub fn sorted(&self, series: &[SeriesRef]) -> Vec<(Labels, SeriesRef)> {
+        let mut slots: Vec<u32> = series.iter().filter(|series| self.contains(**series)).map(|s| s.slot()).collect();
+        let is_taken = |slot: u32| self.series.get(slot as usize).is_some_and(Option::is_some);
+        self.order.lock().sort(&mut slots, is_taken, |a, b| self.compare(a, b));
+        slots.into_iter().filter_map(|slot| Some((self.labels_at(slot)?, self.reference(slot)?))).collect()
+    }
+
     /// The order of the labels of two series.
-    pub fn compare(&self, a: SeriesRef, b: SeriesRef) -> Ordering {
-        let entry = |series: SeriesRef| self.series.get(series.slot() as usize).and_then(Option::as_ref);
+    fn compare(&self, a: u32, b: u32) -> Ordering {
+        let entry = |slot: u32| self.series.get(slot as usize).and_then(Option::as_ref);
         let (Some(left), Some(right)) = (entry(a), entry(b)) else { return a.cmp(&b) };
         match left.pairs.iter().zip(&right.pairs).find(|(left, right)| left != right) {
             None => left.pairs.len().cmp(&right.pairs.len()),
@@ -401,6 +439,7 @@ impl Index {
             + self.pairs.capacity() * size_of::<Option<Pair>>()
             + self.series.capacity() * size_of::<Option<Entry>>()
             + self.by_hash.capacity() * 17
+            + self.order.lock().memory_bytes()
             + self.all.serialized_size()
     }
 }
@@ -448,6 +487,7 @@ mod tests {
     #[test]
     fn series_come_and_go() {
         let mut index = Index::default();
+        let key = IdentityKey::default();
         let sets: Vec<Labels> = (0..100)
             .map(|number: u32| {
                 Labels::from_pairs([
@@ -458,17 +498,17 @@ mod tests {
             })
             .collect();
         for (slot, labels) in sets.iter().enumerate() {
-            index.insert(SeriesRef::new(slot as u32, 1), labels.hash64(), labels);
+            index.insert(SeriesRef::new(slot as u32, 1), key.identity(labels.iter()), labels);
         }
         let odd = [Matcher::equal("odd", "1")];
         assert_eq!(index.resolve(&odd).len(), 50);
-        assert_eq!(index.find(sets[7].hash64(), &sets[7]), Some(SeriesRef::new(7, 1)));
+        assert_eq!(index.find(key.identity(sets[7].iter())), Some(SeriesRef::new(7, 1)));
         let cardinality = index.cardinality(1);
         assert_eq!(cardinality.values_by_label, [("n".to_owned(), 100)]);
         assert_eq!(cardinality.series_by_pair, [("__name__=m".to_owned(), 100)]);
         (0..100).filter(|slot| slot % 2 == 1).for_each(|slot| index.remove(slot));
         assert!(index.resolve(&odd).is_empty() && index.values("odd") == ["0"]);
-        assert_eq!(index.find(sets[7].hash64(), &sets[7]), None);
+        assert_eq!(index.find(key.identity(sets[7].iter())), None);
         (0..100).filter(|slot| slot % 2 == 0).for_each(|slot| index.remove(slot));
         assert_eq!((index.series_count(), index.names().len()), (0, 0));
     }
@@ -478,10 +518,11 @@ mod tests {
         let mut index = Index::default();
         let sets = ["a", "b", "c"].map(|value| Labels::from_pairs([("x", value)]));
         for (slot, labels) in sets.iter().enumerate() {
-            index.insert(SeriesRef::new(slot as u32, 1), 42, labels);
+            index.insert(SeriesRef::new(slot as u32, 1), Identity { hash: 42, check: slot as u64 }, labels);
         }
-        for (slot, labels) in sets.iter().enumerate() {
-            assert_eq!(index.find(42, labels), Some(SeriesRef::new(slot as u32, 1)));
+        for slot in 0..3 {
+            assert_eq!(index.find(Identity { hash: 42, check: slot }), Some(SeriesRef::new(slot as u32, 1)));
         }
+        assert_eq!(index.find(Identity { hash: 42, check: 3 }), None);
     }
 }

@@ -17,6 +17,7 @@ mod epochs;
 mod index;
 mod numbers;
 mod open;
+mod order;
 mod postings;
 mod samples;
 mod series;
@@ -33,7 +34,7 @@ pub use epochs::Epochs;
 pub use index::{HeadCardinality, SameHash};
 pub use timelines::Timelines;
 
-use index::Index;
+use index::{Identity, IdentityKey, Index};
 use samples::Scratch;
 use series::HeadSeries;
 
@@ -130,6 +131,7 @@ struct Shard {
 pub struct Head {
     shards: Box<[RwLock<Shard>]>,
     index: RwLock<Index>,
+    key: IdentityKey,
     pub epochs: Epochs,
     /// Newest sample ever taken in this life, `i64::MIN` before the first.
     max_ms: AtomicI64,
@@ -145,6 +147,7 @@ impl Head {
         Head {
             shards: (0..shards).map(|_| RwLock::default()).collect(),
             index: RwLock::default(),
+            key: IdentityKey::default(),
             epochs: Epochs::default(),
             max_ms: AtomicI64::new(i64::MIN),
             sample_count: AtomicI64::new(0),
@@ -159,15 +162,15 @@ impl Head {
         if labels.is_empty() {
             return SeriesRef(u64::MAX);
         }
-        let hash = labels.hash64();
-        if let Some(found) = self.index.read().find(hash, labels) {
+        let identity = self.key.identity(labels.iter());
+        if let Some(found) = self.index.read().find(identity) {
             return found;
         }
         // The shard follows from the labels, so that two creators of one series meet at its lock.
-        let shard_index = (hash % self.shards.len() as u64) as usize;
+        let shard_index = (identity.hash % self.shards.len() as u64) as usize;
         let shard = &mut *self.shards[shard_index].write();
         let mut index = self.index.write();
-        if let Some(found) = index.find(hash, labels) {
+        if let Some(found) = index.find(identity) {
             return found;
         }
         let local = shard.free.pop().unwrap_or_else(|| shard.grow());
@@ -176,16 +179,22 @@ impl Head {
         entry.generation += 1;
         entry.series = Some(HeadSeries::default());
         let series = SeriesRef::new(slot, entry.generation);
-        index.insert(series, hash, labels);
+        index.insert(series, identity, labels);
         self.series_created.fetch_add(1, Ordering::Relaxed);
         series
     }
 
+    /// The series with the label set of these pairs, ascending by name and none of them empty, where there is one.
+    pub fn find(&self, pairs: &[(&str, &str)]) -> Option<SeriesRef> {
+        let identity = self.key.identity(pairs.iter().copied());
+        self.index.read().find(identity)
+    }
+
     /// The series with these labels, where there are such.
     pub fn find_all(&self, labels: &[(u64, Labels)]) -> Vec<Option<SeriesRef>> {
-        let hashes: Vec<u64> = labels.iter().map(|(_, labels)| labels.hash64()).collect();
+        let identities: Vec<Identity> = labels.iter().map(|(_, labels)| self.key.identity(labels.iter())).collect();
         let index = self.index.read();
-        labels.iter().zip(hashes).map(|((_, labels), hash)| index.find(hash, labels)).collect()
+        identities.into_iter().map(|identity| index.find(identity)).collect()
     }
 
     /// Labels of a series; `None` when it is forgotten.
@@ -233,7 +242,7 @@ impl Head {
     /// Series that satisfy `matchers` and have samples in `range` for `view`, ascending by labels.
     pub fn select(&self, matchers: &[Matcher], range: TimeRange, view: HeadView) -> Vec<(Labels, SeriesRef)> {
         let series = self.visible(matchers, range, view);
-        self.with_labels(series)
+        self.index.read().sorted(&series)
     }
 
     fn visible(&self, matchers: &[Matcher], range: TimeRange, view: HeadView) -> Vec<SeriesRef> {
@@ -244,14 +253,6 @@ impl Head {
             series.is_some_and(|series| series.may_overlap(range, view.epoch, view.flushed))
         });
         found
-    }
-
-    /// Ascending by labels, without those that are forgotten by now.
-    fn with_labels(&self, mut series: Vec<SeriesRef>) -> Vec<(Labels, SeriesRef)> {
-        let index = self.index.read();
-        series.retain(|&series| index.contains(series));
-        series.sort_unstable_by(|&a, &b| index.compare(a, b));
-        series.into_iter().filter_map(|series| Some((index.labels(series)?, series))).collect()
     }
 
     fn shard_of(&self, series: SeriesRef) -> &RwLock<Shard> {

@@ -15,6 +15,8 @@ pub struct Timelines {
     /// By length and both ends: scrape offsets differ by target, so more than one list under a key is rare.
     known: HashMap<Ends, Vec<Arc<[i64]>>>,
     empty: Option<Arc<[i64]>>,
+    /// The last list that was asked for: neighbours mostly share theirs.
+    last: Option<Arc<[i64]>>,
 }
 
 impl Timelines {
@@ -23,15 +25,20 @@ impl Timelines {
         let (&[first, ..], &[.., last]) = (timestamps, timestamps) else {
             return self.empty.get_or_insert_with(|| Arc::from([])).clone();
         };
+        if let Some(same) = self.last.as_ref().filter(|list| ***list == *timestamps) {
+            return same.clone();
+        }
         let lists = self.known.entry((timestamps.len(), first, last)).or_default();
-        match lists.iter().find(|list| ***list == *timestamps) {
+        let list = match lists.iter().find(|list| ***list == *timestamps) {
             Some(list) => list.clone(),
             None => {
                 let list: Arc<[i64]> = timestamps.into();
                 lists.push(list.clone());
                 list
             }
-        }
+        };
+        self.last = Some(list.clone());
+        list
     }
 
     /// Like [`Timelines::share`] for a list that is shared within its block already.
