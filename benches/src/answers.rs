@@ -1,6 +1,6 @@
 //! Are two servers' answers the same?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -17,6 +17,21 @@ pub enum Verdict {
 
 /// Differences up to this fraction are rounding, since sums may be taken in another order.
 const ROUNDING: f64 = 1e-12;
+
+/// The warnings or infos (`kind`) of an answer; of more than are shown only how many those are, since which are shown
+/// is chance.
+pub fn notes(answer: &Value, kind: &str) -> BTreeSet<String> {
+    let all = || answer[kind].as_array().into_iter().flatten().map(|note| note.as_str().unwrap_or_default().to_owned());
+    match all().find(|note| note.ends_with("annotations omitted")) {
+        Some(omitted) => BTreeSet::from([omitted]),
+        None => all().collect(),
+    }
+}
+
+/// Whether two values of samples, numbers or histograms, are the same but for rounding.
+pub fn close(one: &Value, other: &Value) -> bool {
+    compare_value(one, other).is_some()
+}
 
 /// Compares two bodies of `/api/v1/query` or `query_range`; the order of series matters only where `ordered`.
 pub fn compare(ours: &Value, theirs: &Value, ordered: bool) -> Verdict {

@@ -2,6 +2,7 @@
 
 pub mod answers;
 pub mod dataset;
+pub mod judge;
 pub mod random_query;
 pub mod server;
 pub mod table;

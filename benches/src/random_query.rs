@@ -4,16 +4,28 @@ use std::fmt;
 
 /// Repeatable randomness (splitmix64).
 #[derive(Debug, Clone)]
-pub struct Random(u64);
+pub struct Random {
+    state: u64,
+    /// Where `@` times lie: seconds since the epoch, and how many seconds before it.
+    end_s: i64,
+}
+
+/// How far `@` times go back.
+const AT_SECONDS: usize = 7200;
 
 impl Random {
     pub fn new(seed: u64) -> Random {
-        Random(seed)
+        Random { state: seed, end_s: 0 }
+    }
+
+    /// The same with `@` times before `end_ms`.
+    pub fn before(seed: u64, end_ms: i64) -> Random {
+        Random { state: seed, end_s: end_ms / 1000 }
     }
 
     pub fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.state;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         mixed ^ (mixed >> 31)
@@ -87,7 +99,7 @@ impl Query {
 }
 
 /// What the queries are about; every name is in the data set that the judge loads.
-const METRICS: [&str; 10] = [
+const METRICS: [&str; 13] = [
     "judge_requests_total",
     "judge_gauge",
     "judge_sparse",
@@ -98,9 +110,12 @@ const METRICS: [&str; 10] = [
     "judge_native",
     "judge_custom",
     "judge_mixed",
+    "judge_churn_total",
+    "judge_sizes",
+    "target_info",
 ];
-const LABELS: [&str; 4] = ["job", "instance", "zone", "le"];
-const MATCHERS: [&str; 9] = [
+const LABELS: [&str; 5] = ["job", "instance", "zone", "le", "pod"];
+const MATCHERS: [&str; 11] = [
     "job=\"api\"",
     "job!=\"api\"",
     "job=~\"a.*|web\"",
@@ -109,9 +124,12 @@ const MATCHERS: [&str; 9] = [
     "zone!=\"\"",
     "zone=~\"x?\"",
     "instance=\"i1\"",
+    "instance=~\"i0|i3\"",
+    "\"job\"=\"db\"",
     "le=~\"0.1|\\\\+Inf\"",
 ];
-const WIDTHS: [&str; 6] = ["1m", "90s", "5m", "17m", "45s", "1h"];
+const WIDTHS: [&str; 12] =
+    ["1m", "90s", "5m", "17m", "45s", "1h", "300", "5m*2", "max_of(1m, step())", "1m+step()", "10m/3", "2^9"];
 const RANGE_FUNCTIONS: [&str; 28] = [
     "rate",
     "increase",
@@ -156,7 +174,7 @@ const EXTENDED: [&str; 8] = [
     "increase({} smoothed)",
     "delta({} smoothed)",
 ];
-const MAPS: [&str; 25] = [
+const MAPS: [&str; 34] = [
     "abs",
     "ceil",
     "floor",
@@ -182,6 +200,15 @@ const MAPS: [&str; 25] = [
     "days_in_month",
     "timestamp",
     "year",
+    "acos",
+    "asin",
+    "acosh",
+    "atanh",
+    "sinh",
+    "cosh",
+    "month",
+    "day_of_year",
+    "timestamp",
 ];
 const AGGREGATIONS: [&str; 8] = ["sum", "avg", "min", "max", "count", "stddev", "stdvar", "group"];
 const NUMBERS: [&str; 10] = ["0", "1", "-1", "2.5", "0.001", "1e6", "NaN", "Inf", "-Inf", "3"];
@@ -198,15 +225,32 @@ pub fn random_query(random: &mut Random, kind: Kind, depth: usize) -> Query {
 fn modifiers(random: &mut Random) -> String {
     let mut text = String::new();
     if random.chance(15) {
-        text.push_str(random.pick(&[" offset 5m", " offset -2m", " offset 37s", " offset 1h"]));
+        text.push_str(random.pick(&[
+            " offset 5m",
+            " offset -2m",
+            " offset 37s",
+            " offset 1h",
+            " offset (1m + 2 * step())",
+            " offset -(10s * 3)",
+        ]));
     }
-    if random.chance(8) {
-        text.push_str(random.pick(&[" @ start()", " @ end()"]));
+    match random.below(24) {
+        0 => text.push_str(" @ start()"),
+        1 => text.push_str(" @ end()"),
+        2 => text.push_str(&format!(" @ {}", random.end_s - random.below(AT_SECONDS) as i64)),
+        _ => {}
     }
     text
 }
 
 fn selector(random: &mut Random) -> String {
+    if random.chance(2) {
+        let name = random.pick(&["=~\"judge_(gauge|sparse)\"", "=\"judge_gauge\"", "=~\"judge_re.*\""]);
+        return format!("{{__name__{name},{}}}", random.pick(&MATCHERS));
+    }
+    if random.chance(2) {
+        return format!("{{\"{}\",{}}}", random.pick(&METRICS), random.pick(&MATCHERS));
+    }
     let mut text = random.pick(&METRICS).to_owned();
     let matchers: Vec<&str> = (0..random.below(3)).map(|_| random.pick(&MATCHERS)).collect();
     if !matchers.is_empty() {
@@ -217,8 +261,8 @@ fn selector(random: &mut Random) -> String {
 
 fn range(random: &mut Random, depth: usize) -> Query {
     if depth > 1 && random.chance(25) {
-        let step = random.pick(&["", "15s", "1m", "7s"]);
-        let width = random.pick(&["3m", "10m", "31m"]);
+        let step = random.pick(&["", "15s", "1m", "7s", "15s*2"]);
+        let width = random.pick(&["3m", "10m", "31m", "2m*3"]);
         let template = format!("({{}})[{width}:{step}]{}", modifiers(random));
         let inner = vector(random, depth - 1);
         return Query::node(Kind::Range, &template, vec![inner]);
@@ -228,10 +272,24 @@ fn range(random: &mut Random, depth: usize) -> Query {
 }
 
 fn scalar(random: &mut Random, depth: usize) -> Query {
-    match random.below(if depth > 1 { 6 } else { 3 }) {
+    match random.below(if depth > 1 { 9 } else { 3 }) {
         0 | 1 => Query::leaf(Kind::Scalar, random.pick(&NUMBERS).to_owned()),
-        2 => Query::leaf(Kind::Scalar, "time()".to_owned()),
+        2 => {
+            let calls = ["time()", "time()", "pi()", "start()", "end()", "step()", "range()", "(time() % 7)", "1m30s"];
+            Query::leaf(Kind::Scalar, random.pick(&calls).to_owned())
+        }
         3 => {
+            let template = random.pick(&["min_of({}, {})", "max_of({}, {})"]);
+            let (left, right) = (scalar(random, depth - 1), scalar(random, depth - 1));
+            Query::node(Kind::Scalar, template, vec![left, right])
+        }
+        4 => {
+            let operator = random.pick(&["== bool", "< bool", ">= bool", "atan2"]);
+            let (left, right) = (scalar(random, depth - 1), scalar(random, depth - 1));
+            Query::node(Kind::Scalar, &format!("({{}} {operator} {{}})"), vec![left, right])
+        }
+        5 => Query::node(Kind::Scalar, "-({})", vec![scalar(random, depth - 1)]),
+        6 => {
             let inner = vector(random, depth - 1);
             Query::node(Kind::Scalar, "scalar({})", vec![inner])
         }
@@ -253,17 +311,19 @@ fn vector(random: &mut Random, depth: usize) -> Query {
         let text = selector(random) + &modifiers(random);
         return Query::leaf(Kind::Vector, text);
     }
-    match random.below(23) {
+    match random.below(26) {
         0 | 1 => Query::leaf(Kind::Vector, selector(random) + &modifiers(random)),
         2..=5 => {
             let inner = range(random, depth - 1);
-            match random.below(12) {
+            match random.below(14) {
                 0 => Query::node(Kind::Vector, "quantile_over_time({}, {})", vec![scalar(random, 1), inner]),
-                // Over a subquery with `@`, Prometheus 3.14 finds nothing.
-                1 => {
-                    let inner = range(random, 1);
-                    Query::node(Kind::Vector, "predict_linear({}, {})", vec![inner, scalar(random, 1)])
+                1 => Query::node(Kind::Vector, "predict_linear({}, {})", vec![inner, scalar(random, 1)]),
+                2 => {
+                    let factors = random.pick(&["0.5, 0.5", "0.1, 0.9", "0.3, 0.01", "1.5, 0.5"]);
+                    let template = format!("double_exponential_smoothing({{}}, {factors})");
+                    Query::node(Kind::Vector, &template, vec![inner])
                 }
+                3 => Query::node(Kind::Vector, "quantile_over_time({}, {})", vec![scalar(random, depth - 1), inner]),
                 _ => Query::node(Kind::Vector, &format!("{}({{}})", random.pick(&RANGE_FUNCTIONS)), vec![inner]),
             }
         }
@@ -283,7 +343,12 @@ fn vector(random: &mut Random, depth: usize) -> Query {
                 1 => format!(" by ({})", label_list(random)),
                 _ => format!(" without ({})", label_list(random)),
             };
-            match random.below(12) {
+            match random.below(14) {
+                12 => {
+                    let operator = random.pick(&["topk", "bottomk", "limitk", "quantile", "limit_ratio"]);
+                    let template = format!("{operator}{grouping} ({{}}, {{}})");
+                    Query::node(Kind::Vector, &template, vec![scalar(random, depth - 1), inner])
+                }
                 3 => Query::node(Kind::Vector, &format!("limitk{grouping} (2, {{}})"), vec![inner]),
                 4 => {
                     let ratio = random.pick(&["0.5", "-0.5", "0.1", "1", "-1"]);
@@ -312,9 +377,11 @@ fn vector(random: &mut Random, depth: usize) -> Query {
             Query::node(Kind::Vector, &format!("({{}} {operator} {{}})"), operands)
         }
         14 | 15 => {
-            let operator = random.pick(&["+", "-", "*", "/", "==", "!=", ">", "<=", "> bool", "%", "^", "atan2"]);
-            let matching = match random.below(5) {
+            let operator = random
+                .pick(&["+", "-", "*", "/", "==", "!=", ">", "<=", "> bool", "== bool", "!= bool", "%", "^", "atan2"]);
+            let matching = match random.below(6) {
                 0 => " on (job, instance)".to_owned(),
+                4 => " ignoring (zone, le) group_left (zone)".to_owned(),
                 1 => " ignoring (zone, le)".to_owned(),
                 2 => " on (instance) group_left ()".to_owned(),
                 3 => format!(" on (job, instance) group_right ({})", random.pick(&["", "zone"])),
@@ -325,6 +392,7 @@ fn vector(random: &mut Random, depth: usize) -> Query {
                 0 if set_free => {
                     random.pick(&[" fill (0)", " fill_left (1)", " fill_right (NaN)", " fill_left (2) fill_right (3)"])
                 }
+                0 => random.pick(&[" fill (0)", " fill_left (1)", " fill_right (-1)"]),
                 _ => "",
             };
             let matching = matching + fill;
@@ -355,6 +423,9 @@ fn vector(random: &mut Random, depth: usize) -> Query {
                 "label_join({}, \"zone\", \"/\", \"job\", \"instance\")",
                 "absent({})",
                 "-({})",
+                "absent_over_time(({})[5m:1m])",
+                "label_replace({}, \"__name__\", \"other\", \"job\", \"api\")",
+                "label_join({}, \"new\", \"-\", \"zone\", \"job\", \"missing\")",
                 "sort({})",
                 "sort_desc({})",
                 "sort_by_label({}, \"instance\")",
@@ -369,6 +440,26 @@ fn vector(random: &mut Random, depth: usize) -> Query {
             let text = random.pick(&EXTENDED).replace("{}", &format!("{selector}[{width}]"));
             Query::leaf(Kind::Vector, text)
         }
+        22 | 23 => {
+            let described = vector(random, depth - 1);
+            let template = random.pick(&[
+                "info({})",
+                "info({}, {version=~\".+\"})",
+                "info({}, {version=\"1.0\"})",
+                "info({}, {zone=~\"x|y\"})",
+                "info({}, {__name__=\"build_info\"})",
+                "info({}, {__name__=~\"(target|build)_info\"})",
+                "info({}, {__name__=~\".+_info\", revision!=\"r1\"})",
+            ]);
+            // Braces of the template are not operands.
+            let (before, after) = template.split_once("{}").unwrap_or((template, ""));
+            let texts = vec![before.to_owned(), after.to_owned()];
+            Query { kind: Kind::Vector, texts, operands: vec![described] }
+        }
+        24 => {
+            let metric = random.pick(&["judge_gauge", "judge_requests_total", "judge_sparse", "judge_constant"]);
+            Query::leaf(Kind::Vector, format!("{metric} smoothed"))
+        }
         _ => {
             let inner = scalar(random, depth - 1);
             Query::node(Kind::Vector, "vector({})", vec![inner])
@@ -378,7 +469,7 @@ fn vector(random: &mut Random, depth: usize) -> Query {
 
 /// What is asked of native histograms: their numbers, their quantiles, cutting them, and their arithmetic.
 fn native(random: &mut Random, depth: usize) -> Query {
-    let metric = random.pick(&["judge_native", "judge_custom", "judge_mixed"]);
+    let metric = random.pick(&["judge_native", "judge_custom", "judge_mixed", "judge_sizes"]);
     let histograms = match random.below(5) {
         0 => Query::leaf(Kind::Vector, metric.to_owned()),
         1 => Query::leaf(Kind::Vector, format!("rate({metric}[{}])", random.pick(&WIDTHS))),
@@ -389,7 +480,8 @@ fn native(random: &mut Random, depth: usize) -> Query {
         _ => vector(random, depth - 1),
     };
     let number = random.pick(&NUMBERS);
-    let template = match random.below(9) {
+    let template = match random.below(10) {
+        9 => "histogram_quantiles({}, \"q\", 0.1, 0.5, 0.99)".to_owned(),
         0 | 1 => format!("histogram_quantile({}, {{}})", random.pick(&["0.5", "0.9", "0", "1", "0.01", "-1", "2"])),
         2 => format!("histogram_fraction({}, {})", random.pick(&["0, 1", "-Inf, 0.5", "-1, +Inf", "1, 0"]), "{}"),
         3 => format!("({{}} {} {number})", random.pick(&["*", "/", "+"])),
@@ -399,7 +491,8 @@ fn native(random: &mut Random, depth: usize) -> Query {
     };
     if random.chance(15) {
         let operator = random.pick(&["+", "-", "==", "!=", "and", "or"]);
-        let other = Query::leaf(Kind::Vector, random.pick(&["judge_native", "judge_custom", "judge_mixed"]).to_owned());
+        let metrics = ["judge_native", "judge_custom", "judge_mixed", "judge_sizes"];
+        let other = Query::leaf(Kind::Vector, random.pick(&metrics).to_owned());
         return Query::node(Kind::Vector, &format!("({{}} {operator} {{}})"), vec![histograms, other]);
     }
     Query::node(Kind::Vector, &template, vec![histograms])

@@ -26,6 +26,8 @@ pub struct Server {
     child: Child,
     program: PathBuf,
     home: PathBuf,
+    /// Enabled besides the usual ones.
+    features: String,
     pub kind: Kind,
     pub url: String,
     pub data_dir: PathBuf,
@@ -47,6 +49,11 @@ fn free_port() -> anyhow::Result<u16> {
 impl Server {
     /// Starts `program` on an empty directory below `dir` and waits until it is ready.
     pub async fn start(kind: Kind, program: &Path, dir: &Path) -> anyhow::Result<Server> {
+        Server::start_with(kind, program, dir, "").await
+    }
+
+    /// The same with more features enabled, separated by commas.
+    pub async fn start_with(kind: Kind, program: &Path, dir: &Path, features: &str) -> anyhow::Result<Server> {
         let home = dir.join(format!("{kind:?}").to_lowercase());
         std::fs::create_dir_all(&home)?;
         std::fs::write(home.join("prometheus.yml"), "global:\n  scrape_interval: 1m\n")?;
@@ -55,9 +62,10 @@ impl Server {
         let client = reqwest::Client::builder().timeout(Duration::from_secs(600)).build()?;
         let port = free_port()?;
         let data_dir = home.join("data");
-        let child = spawn(kind, program, &home, port)?;
+        let child = spawn(kind, program, &home, port, features)?;
         let url = format!("http://127.0.0.1:{port}");
-        let mut server = Server { child, program: program.to_owned(), home, kind, url, data_dir, client };
+        let (program, features) = (program.to_owned(), features.to_owned());
+        let mut server = Server { child, program, home, features, kind, url, data_dir, client };
         server.wait_ready(Duration::from_secs(60)).await?;
         Ok(server)
     }
@@ -71,7 +79,7 @@ impl Server {
         let took = begun.elapsed();
         let port = free_port()?;
         self.url = format!("http://127.0.0.1:{port}");
-        self.child = spawn(self.kind, &self.program, &self.home, port)?;
+        self.child = spawn(self.kind, &self.program, &self.home, port, &self.features)?;
         Ok(took)
     }
 
@@ -178,7 +186,7 @@ impl Writer {
     }
 }
 
-fn spawn(kind: Kind, program: &Path, home: &Path, port: u16) -> anyhow::Result<Child> {
+fn spawn(kind: Kind, program: &Path, home: &Path, port: u16, features: &str) -> anyhow::Result<Child> {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(home.join("log"))?;
     let data_dir = home.join("data");
     let mut command = Command::new(program);
@@ -199,7 +207,7 @@ fn spawn(kind: Kind, program: &Path, home: &Path, port: u16) -> anyhow::Result<C
             .arg("--web.enable-remote-write-receiver")
             .arg("--web.enable-admin-api")
             .arg("--storage.tsdb.retention.time=10y")
-            .arg(format!("--enable-feature={FEATURES}"));
+            .arg(format!("--enable-feature={FEATURES},{features}"));
     }
     if kind == Kind::Pilaster {
         command.arg("--sql.listen-address=127.0.0.1:0");

@@ -69,6 +69,28 @@ const REFUSED: &[(&str, u16, &str)] = &[
         400,
         "invalid parameter \"query\": invalid expression type \"range vector\" for range query, must be Scalar or instant Vector",
     ),
+    (
+        "query_range?query=up&start=1&end=2&step=0.0001",
+        400,
+        "invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a positive integer",
+    ),
+    (
+        "query_range?query=up&start=1&end=2&step=NaN",
+        400,
+        "invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a positive integer",
+    ),
+    (
+        "query?query=up;a=b",
+        400,
+        "invalid parameter \"query\": unknown position: parse error: no expression found in input",
+    ),
+    (
+        "query?query=label_join(up,%22%5Cxff%22,%22-%22)",
+        422,
+        "invalid destination label name in label_join(): \u{fffd}",
+    ),
+    ("query_exemplars?query=up(", 400, "1:4: parse error: unclosed left parenthesis"),
+    ("query_exemplars?query=up&start=2&end=1", 400, "end timestamp must not be before start timestamp"),
     ("series", 400, "no match[] parameter provided"),
     ("series?match[]={}", 400, "invalid parameter \"match[]\": match[] must contain at least one non-empty matcher"),
     ("series?match[]=a(", 400, "invalid parameter \"match[]\": 1:2: parse error: unexpected \"(\""),
@@ -103,6 +125,12 @@ fn refusals_are_prometheus_s() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 
     for (path, status, body) in [
+        ("/api/v1/query_exemplars?query=1", 204, ""),
+        (
+            "/api/v1/query?query=1&timeout=0",
+            503,
+            r#"{"status":"error","errorType":"timeout","error":"query timed out in query execution"}"#,
+        ),
         ("/nothing", 404, "404 page not found\n"),
         ("/api/v1/nothing", 404, "404 page not found\n"),
         ("/-/reload", 403, "Lifecycle API is not enabled."),

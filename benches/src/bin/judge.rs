@@ -1,16 +1,18 @@
 //! A real Prometheus as judge: random queries over one data set, asked of both, every difference reported with the
 //! smallest query that still shows it. Seeds are printed; `--first-seed N --queries 1` repeats one.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
 use clap::Parser;
-use pilaster_benches::answers::{Verdict, compare};
+use pilaster_benches::answers::{Verdict, compare, notes};
+use pilaster_benches::judge::chance::{Chance, chance};
+use pilaster_benches::judge::data::{HOURS, Series, data};
+use pilaster_benches::judge::known::known;
 use pilaster_benches::random_query::{Kind as QueryKind, Query, Random, random_query};
 use pilaster_benches::server::{Kind, Server, write_request};
-use pilaster_ingest::remote_write::SeriesToSend;
-use pilaster_model::histogram::{CUSTOM_BUCKETS_SCHEMA, Histogram, Span};
-use pilaster_model::{Labels, stale_nan};
 use serde_json::Value;
 
 #[derive(Parser)]
@@ -28,227 +30,75 @@ struct Arguments {
     depth: usize,
     /// Give up after so many differences.
     #[arg(long, default_value_t = 20)]
-    differences: usize,
+    differences: u64,
+    /// Features enabled in both besides the usual ones, such as promql-delayed-name-removal.
+    #[arg(long, default_value = "")]
+    features: String,
+    /// Also print queries that both refuse, but not in the same words.
+    #[arg(long)]
+    show_refusals: bool,
 }
-
-const HOURS: i64 = 2;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let dir = tempfile::tempdir()?;
-    let ours = Server::start(Kind::Pilaster, &arguments.pilaster, dir.path()).await?;
-    let theirs = Server::start(Kind::Prometheus, &arguments.prometheus, dir.path()).await?;
+    let ours = Server::start_with(Kind::Pilaster, &arguments.pilaster, dir.path(), &arguments.features).await?;
+    let theirs = Server::start_with(Kind::Prometheus, &arguments.prometheus, dir.path(), &arguments.features).await?;
     let now_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis() as i64;
     let end_ms = now_ms / 60_000 * 60_000;
     let mut samples = data(end_ms);
-    let count: usize = samples.iter().map(|one| one.floats.len() + one.histograms.len()).sum();
+    let count: usize = samples.iter().map(Series::sample_count).sum();
     // Of equal candidates, `topk`, `limitk` and `sort` take the first in the order of the storage, which is that of
     // creation there and that of labels here: created in the order of labels, in the first request, they are the same.
-    samples.sort_by(|one, other| one.labels.cmp(&other.labels));
+    samples.sort_by(|one, other| one.labels().cmp(other.labels()));
     // In order of time, as senders do.
     for slice in 3..HOURS * 12 {
         let until_ms = end_ms - HOURS * 3_600_000 + (slice + 1) * 300_000;
         let parts: Vec<Series> = samples.iter_mut().map(|one| one.take_until(until_ms)).collect();
-        let filled = parts.iter().filter(|one| !one.floats.is_empty() || !one.histograms.is_empty());
+        let filled = parts.iter().filter(|one| one.sample_count() > 0);
         let body = write_request(filled.map(Series::to_send))?;
         ours.write(body.clone()).await?;
         theirs.write(body).await?;
     }
     println!("{count} samples; data end at {}", end_ms as f64 / 1000.0);
     let begun = Instant::now();
-    let (mut same, mut near, mut failed_alike, mut different) = (0u64, 0u64, 0u64, 0usize);
+    let judge = Judge { ours, theirs };
+    let mut tally = Tally::default();
     for seed in arguments.first_seed..arguments.first_seed + arguments.queries {
-        let mut random = Random::new(seed);
-        let query = random_query(&mut random, QueryKind::Vector, 1 + arguments.depth);
+        let mut random = Random::before(seed, end_ms);
         let request = Request::random(&mut random, end_ms);
-        match ask(&ours, &theirs, &query, &request).await? {
-            Outcome::Same => same += 1,
-            Outcome::Near => near += 1,
-            Outcome::FailedAlike => failed_alike += 1,
-            Outcome::Different(reason) => {
-                different += 1;
-                let (query, reason) = reduce(&ours, &theirs, query, reason, &request).await?;
-                println!("\nseed {seed} {request:?}\n  {query}\n  {}", reason.chars().take(400).collect::<String>());
-                if different >= arguments.differences {
-                    break;
-                }
-            }
+        let kind = match random.below(20) {
+            0 => QueryKind::Scalar,
+            1 if matches!(request, Request::Instant { .. }) => QueryKind::Range,
+            _ => QueryKind::Vector,
+        };
+        let query = random_query(&mut random, kind, 1 + arguments.depth);
+        let outcome = judge.ask(&query, &request).await?;
+        tally.count(&outcome);
+        let words = match &outcome {
+            Outcome::Different(_) => "different",
+            Outcome::Rounding(_) => "rounding",
+            Outcome::RefusedInOtherWords if arguments.show_refusals => "refused in other words",
+            _ => "",
+        };
+        if !words.is_empty() {
+            let (smallest, reason) = judge.reduce(query, outcome, &request).await?;
+            let reason: String = reason.chars().take(600).collect();
+            println!("\nseed {seed} {words} {request:?}\n  {smallest}\n  {reason}");
+        }
+        if tally.different >= arguments.differences {
+            break;
         }
         if seed % 500 == 0 {
             let done = seed - arguments.first_seed + 1;
-            eprint!("\r{done} queries, {:.0}/s, {different} different ", done as f64 / begun.elapsed().as_secs_f64());
+            let rate = done as f64 / begun.elapsed().as_secs_f64();
+            eprint!("\r{done} queries, {rate:.0}/s, {} different ", tally.different);
         }
     }
-    println!("\n{same} the same, {near} within rounding, {failed_alike} refused by both, {different} different");
-    anyhow::ensure!(different == 0, "{different} differences");
+    println!("\n{tally}");
+    anyhow::ensure!(tally.different == 0, "{} differences", tally.different);
     Ok(())
-}
-
-/// One series; floats and histograms may alternate, each ascending in time.
-struct Series {
-    labels: Labels,
-    floats: Vec<(i64, f64)>,
-    histograms: Vec<(i64, Histogram)>,
-}
-
-impl Series {
-    /// Removes and returns what is not later than `until_ms`.
-    fn take_until(&mut self, until_ms: i64) -> Series {
-        fn split<T>(samples: &mut Vec<(i64, T)>, until_ms: i64) -> Vec<(i64, T)> {
-            let rest = samples.split_off(samples.partition_point(|(timestamp_ms, _)| *timestamp_ms <= until_ms));
-            std::mem::replace(samples, rest)
-        }
-        Series {
-            labels: self.labels.clone(),
-            floats: split(&mut self.floats, until_ms),
-            histograms: split(&mut self.histograms, until_ms),
-        }
-    }
-
-    fn to_send(&self) -> SeriesToSend<'_> {
-        SeriesToSend { labels: &self.labels, samples: &self.floats, histograms: &self.histograms }
-    }
-}
-
-/// Counts that only grow, except for a reset now and then: a counter of observations in exponential buckets.
-fn exponential_histogram(random: &mut Random, before: Option<&Histogram>, schema: i32) -> Histogram {
-    let buckets = 6;
-    let mut next = match before {
-        Some(before) if !random.chance(1) => before.clone(),
-        Some(_) | None => Histogram {
-            schema,
-            zero_threshold: 0.001,
-            positive_spans: vec![Span { offset: -2, length: 4 }, Span { offset: 1, length: 2 }],
-            positive: vec![0.0; buckets],
-            negative_spans: vec![Span { offset: 0, length: 2 }],
-            negative: vec![0.0; 2],
-            ..Histogram::default()
-        },
-    };
-    for (index, count) in next.positive.iter_mut().chain(&mut next.negative).enumerate() {
-        let more = random.below(5) as f64;
-        *count += more;
-        next.count += more;
-        next.sum += more * (index as f64 / 4.0 + 0.25) * if index < buckets { 1.0 } else { -1.0 };
-    }
-    let zeros = random.below(3) as f64;
-    next.zero_count += zeros;
-    next.count += zeros;
-    next
-}
-
-/// The same with custom bounds; `wide` series have one bound more, so that adding them needs their common bounds.
-fn custom_histogram(random: &mut Random, before: Option<&Histogram>, wide: bool) -> Histogram {
-    let bounds: &[f64] = if wide { &[0.1, 0.5, 1.0, 2.5] } else { &[0.1, 0.5, 2.5] };
-    let mut next = before.filter(|_| !random.chance(1)).cloned().unwrap_or_else(|| Histogram {
-        schema: CUSTOM_BUCKETS_SCHEMA,
-        positive_spans: vec![Span { offset: 0, length: bounds.len() as u32 + 1 }],
-        positive: vec![0.0; bounds.len() + 1],
-        custom_bounds: bounds.into(),
-        ..Histogram::default()
-    });
-    for (index, count) in next.positive.iter_mut().enumerate() {
-        let more = random.below(4) as f64;
-        *count += more;
-        next.count += more;
-        next.sum += more * (index as f64 * 0.5 + 0.125);
-    }
-    next
-}
-
-/// Series of every character: steady, sparse, churning, reset, ended by staleness markers, irregular, not a number,
-/// native histograms with both kinds of buckets, and floats that alternate with histograms.
-fn data(end_ms: i64) -> Vec<Series> {
-    let start_ms = end_ms - HOURS * 3_600_000 + 1000;
-    let mut random = Random::new(42);
-    let mut all: Vec<Series> = Vec::new();
-    let floats = |labels: Labels, floats: Vec<(i64, f64)>| Series { labels, floats, histograms: Vec::new() };
-    let zones = ["", "x", "y"];
-    for (job_index, job) in ["api", "web", "db"].into_iter().enumerate() {
-        for number in 0..4 {
-            let instance = format!("i{number}");
-            let labels = |name: &str, extra: &[(&str, &str)]| {
-                let mut pairs = vec![("__name__", name), ("job", job), ("instance", instance.as_str())];
-                pairs.extend_from_slice(extra);
-                pairs.retain(|(_, value)| !value.is_empty());
-                Labels::from_pairs(pairs)
-            };
-            let zone = ("zone", zones[(job_index + number) % 3]);
-            let mut counter = 0.0;
-            let mut steady = Vec::new();
-            for timestamp_ms in (start_ms..end_ms).step_by(15_000) {
-                counter = if random.chance(1) { 0.0 } else { counter + random.below(40) as f64 };
-                steady.push((timestamp_ms, counter));
-            }
-            all.push(floats(labels("judge_requests_total", &[zone]), steady));
-            let mut gauge = 50.0;
-            let mut irregular = Vec::new();
-            let mut timestamp_ms = start_ms;
-            while timestamp_ms < end_ms {
-                gauge = ((gauge + random.below(2001) as f64 / 100.0 - 10.0) * 100.0).round() / 100.0;
-                irregular.push((timestamp_ms, gauge));
-                timestamp_ms += 5_000 + random.below(40_000) as i64;
-            }
-            all.push(floats(labels("judge_gauge", &[zone]), irregular));
-            let mut sparse = Vec::new();
-            let mut timestamp_ms = start_ms + random.below(600_000) as i64;
-            while timestamp_ms < end_ms {
-                let value = if random.chance(10) { stale_nan() } else { random.below(1000) as f64 / 7.0 };
-                sparse.push((timestamp_ms, value));
-                timestamp_ms += 20_000 + random.below(400_000) as i64;
-            }
-            all.push(floats(labels("judge_sparse", &[zone]), sparse));
-            let mut counts = [0.0; 4];
-            let mut buckets = vec![Vec::new(); 4];
-            for timestamp_ms in (start_ms..end_ms).step_by(30_000) {
-                let mut below = 0.0;
-                for (count, bucket) in counts.iter_mut().zip(&mut buckets) {
-                    below += random.below(9) as f64;
-                    *count += below;
-                    bucket.push((timestamp_ms, *count));
-                }
-            }
-            for (le, samples) in ["0.1", "0.5", "2.5", "+Inf"].into_iter().zip(buckets) {
-                all.push(floats(labels("judge_latency_bucket", &[("le", le)]), samples));
-            }
-            let constant =
-                (start_ms..end_ms).step_by(60_000).map(|timestamp_ms| (timestamp_ms, number as f64)).collect();
-            all.push(floats(labels("judge_constant", &[]), constant));
-            let mut native =
-                Series { labels: labels("judge_native", &[zone]), floats: Vec::new(), histograms: Vec::new() };
-            let mut custom =
-                Series { labels: labels("judge_custom", &[zone]), floats: Vec::new(), histograms: Vec::new() };
-            let mut mixed =
-                Series { labels: labels("judge_mixed", &[zone]), floats: Vec::new(), histograms: Vec::new() };
-            for (step, timestamp_ms) in (start_ms..end_ms).step_by(30_000).enumerate() {
-                let before = native.histograms.last().map(|(_, histogram)| histogram);
-                let next = exponential_histogram(&mut random, before, (job_index as i32 + number as i32) % 3);
-                native.histograms.push((timestamp_ms, next));
-                let before = custom.histograms.last().map(|(_, histogram)| histogram);
-                let next = custom_histogram(&mut random, before, number % 2 == 0);
-                custom.histograms.push((timestamp_ms, next));
-                match (step / 20) % 2 {
-                    0 => mixed.floats.push((timestamp_ms, step as f64)),
-                    _ => {
-                        let before = mixed.histograms.last().map(|(_, histogram)| histogram);
-                        let next = exponential_histogram(&mut random, before, 1);
-                        mixed.histograms.push((timestamp_ms, next));
-                    }
-                }
-            }
-            all.extend([native, custom, mixed]);
-            if number == 0 {
-                let values = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 0.0, 1e300, -1e-300, 5.0];
-                let steps = (start_ms..end_ms).step_by(45_000);
-                all.push(floats(
-                    labels("judge_special", &[zone]),
-                    steps.map(|at_ms| (at_ms, random.pick(&values))).collect(),
-                ));
-            }
-        }
-    }
-    all
 }
 
 /// When a query is asked for.
@@ -269,89 +119,206 @@ impl Request {
             }
         }
     }
+
+    fn parameters(&self, query: &str) -> (&'static str, Vec<(&'static str, String)>) {
+        let text = ("query", query.to_owned());
+        let seconds = |timestamp_ms: i64| format!("{}", timestamp_ms as f64 / 1000.0);
+        match *self {
+            Request::Instant { at_ms } => ("/api/v1/query", vec![text, ("time", seconds(at_ms))]),
+            Request::Range { start_ms, end_ms, step_ms } => {
+                let (start, end, step) = (seconds(start_ms), seconds(end_ms), seconds(step_ms));
+                ("/api/v1/query_range", vec![text, ("start", start), ("end", end), ("step", step)])
+            }
+        }
+    }
+
+    fn order(&self, query: &str, theirs: &Value) -> Order {
+        let sorts = |prefixes: &[&str]| prefixes.iter().any(|prefix| query.starts_with(prefix));
+        if !matches!(self, Request::Instant { .. }) || theirs["data"]["resultType"] != "vector" {
+            Order::Any
+        } else if sorts(&["sort_by_label"]) {
+            Order::Exact
+        } else if sorts(&["sort(", "sort_desc(", "topk (", "bottomk ("]) {
+            Order::ByValue
+        } else {
+            Order::Any
+        }
+    }
+}
+
+/// What comes out of asking both, with the number of times it did.
+#[derive(Debug, Default)]
+struct Tally {
+    same: u64,
+    refused: u64,
+    refused_in_other_words: u64,
+    chance: u64,
+    chance_rounding: u64,
+    rounding: u64,
+    known: BTreeMap<&'static str, u64>,
+    different: u64,
 }
 
 enum Outcome {
     Same,
-    Near,
-    FailedAlike,
+    /// Both refuse, with the same words.
+    Refused,
+    /// Both refuse for one of several reasons; which one is named first is no promise.
+    RefusedInOtherWords,
+    Chance(Chance),
+    /// A known difference, by name.
+    Known(&'static str),
+    /// Within rounding, although Prometheus always says the same.
+    Rounding(String),
     Different(String),
 }
 
-async fn ask(ours: &Server, theirs: &Server, query: &Query, request: &Request) -> anyhow::Result<Outcome> {
-    let text = ("query", query.to_string());
-    let seconds = |timestamp_ms: i64| format!("{}", timestamp_ms as f64 / 1000.0);
-    let (path, parameters) = match *request {
-        Request::Instant { at_ms } => ("/api/v1/query", vec![text, ("time", seconds(at_ms))]),
-        Request::Range { start_ms, end_ms, step_ms } => {
-            let (start, end, step) = (seconds(start_ms), seconds(end_ms), seconds(step_ms));
-            ("/api/v1/query_range", vec![text, ("start", start), ("end", end), ("step", step)])
-        }
-    };
-    let (one, other) = (ours.get_json(path, &parameters).await?, theirs.get_json(path, &parameters).await?);
-    // Which of several colliding series an error names is chance there.
-    if one["status"] == "error" && other["status"] == "error" && one["errorType"] == other["errorType"] {
-        return Ok(Outcome::FailedAlike);
+impl Tally {
+    fn count(&mut self, outcome: &Outcome) {
+        let counter = match outcome {
+            Outcome::Same => &mut self.same,
+            Outcome::Refused => &mut self.refused,
+            Outcome::RefusedInOtherWords => &mut self.refused_in_other_words,
+            Outcome::Chance(Chance::Rounding) => &mut self.chance_rounding,
+            Outcome::Chance(_) => &mut self.chance,
+            Outcome::Known(name) => self.known.entry(name).or_default(),
+            Outcome::Rounding(_) => &mut self.rounding,
+            Outcome::Different(_) => &mut self.different,
+        };
+        *counter += 1;
     }
-    let ordered =
-        matches!(request, Request::Instant { .. }) && query.to_string().starts_with("sort") && !has_ties(&other);
-    Ok(match compare(&one, &other, ordered) {
-        Verdict::Different(reason) => Outcome::Different(reason),
-        verdict @ (Verdict::Same | Verdict::Near(_)) => match notes_differ(&one, &other) {
-            Some(reason) => Outcome::Different(reason),
-            None if verdict == Verdict::Same => Outcome::Same,
-            None => Outcome::Near,
-        },
-    })
 }
 
-/// Whether two series of a vector have the same value: their order is chance then.
-fn has_ties(answer: &Value) -> bool {
-    let result = answer["data"]["result"].as_array();
-    let mut values: Vec<&str> = result.into_iter().flatten().filter_map(|series| series["value"][1].as_str()).collect();
-    let all = values.len();
-    values.sort_unstable();
-    values.dedup();
-    values.len() < all
+impl fmt::Display for Tally {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = |count: u64, words: &str| match count {
+            0 => Ok(()),
+            count => writeln!(out, "{count:>8} {words}"),
+        };
+        line(self.same, "the same to the last digit")?;
+        line(self.refused, "refused by both in the same words")?;
+        line(self.refused_in_other_words, "refused by both in other words")?;
+        line(self.chance, "chance: Prometheus says this too when asked again")?;
+        line(self.chance_rounding, "chance: last digits vary in Prometheus too")?;
+        self.known.iter().try_for_each(|(name, count)| line(*count, &format!("known: {name}")))?;
+        line(self.rounding, "within rounding, but not chance")?;
+        line(self.different, "different")
+    }
 }
 
-/// Warnings and infos, in any order.
-fn notes_differ(one: &Value, other: &Value) -> Option<String> {
-    ["warnings", "infos"].into_iter().find_map(|key| {
-        let sorted = |answer: &Value| {
-            let mut notes: Vec<String> = answer[key].as_array().into_iter().flatten().map(Value::to_string).collect();
-            // Which ten of many are shown is chance there, and of incompatible pairs in one step it keeps the last.
-            if notes.iter().any(|note| note.ends_with("annotations omitted\"")) {
-                notes.retain(|note| note.ends_with("annotations omitted\""));
+struct Judge {
+    ours: Server,
+    theirs: Server,
+}
+
+/// How often Prometheus is asked again before a difference is believed.
+const REPEATS: usize = 25;
+
+impl Judge {
+    async fn ask(&self, query: &Query, request: &Request) -> anyhow::Result<Outcome> {
+        let query = query.to_string();
+        let (path, parameters) = request.parameters(&query);
+        let (ours, theirs) =
+            tokio::try_join!(self.ours.get_json(path, &parameters), self.theirs.get_json(path, &parameters))?;
+        if let Some(outcome) = refused(&ours, &theirs) {
+            return Ok(outcome);
+        }
+        let order = request.order(&query, &theirs);
+        let verdict = compare(&ours, &theirs, order == Order::Exact);
+        let (cells, notes) = (verdict != Verdict::Same, notes_differ(&ours, &theirs));
+        if !cells && notes.is_none() {
+            return Ok(match order == Order::ByValue && values(&ours) != values(&theirs) {
+                false => Outcome::Same,
+                true => Outcome::Different("values stand in another order".to_owned()),
+            });
+        }
+        if let Some(name) = known(&query, &ours, &theirs, !cells) {
+            return Ok(Outcome::Known(name));
+        }
+        let mut answers = vec![theirs];
+        for _ in 0..REPEATS {
+            answers.push(self.theirs.get_json(path, &parameters).await?);
+        }
+        Ok(match (chance(&ours, &answers), verdict, notes) {
+            (outcome @ (Chance::Among | Chance::Rounding), _, _) => Outcome::Chance(outcome),
+            (Chance::No, Verdict::Different(reason), _) | (Chance::No, _, Some(reason)) => Outcome::Different(reason),
+            (Chance::No, verdict @ (Verdict::Same | Verdict::Near(_)), None) => {
+                Outcome::Rounding(format!("{verdict:?}"))
             }
-            for note in &mut notes {
-                if let Some(end) = note.find("incompatible sample types encountered") {
-                    note.truncate(end);
+        })
+    }
+
+    /// The smallest query that still shows a difference as bad as `found`.
+    async fn reduce(&self, mut query: Query, mut found: Outcome, request: &Request) -> anyhow::Result<(Query, String)> {
+        'smaller: loop {
+            for candidate in query.smaller() {
+                let outcome = self.ask(&candidate, request).await?;
+                match (&found, &outcome) {
+                    (Outcome::Different(_), Outcome::Different(_)) | (Outcome::Rounding(_), Outcome::Rounding(_)) => {
+                        (query, found) = (candidate, outcome);
+                        continue 'smaller;
+                    }
+                    _ => {}
                 }
             }
-            notes.sort();
-            notes.dedup();
-            notes
-        };
-        let (ours, theirs) = (sorted(one), sorted(other));
-        (ours != theirs).then(|| format!("{key} {ours:?} and {theirs:?}"))
-    })
+            let reason = match found {
+                Outcome::Different(reason) | Outcome::Rounding(reason) => reason,
+                _ => String::new(),
+            };
+            return Ok((query, reason));
+        }
+    }
 }
 
-async fn reduce(
-    ours: &Server,
-    theirs: &Server,
-    mut query: Query,
-    mut reason: String,
-    request: &Request,
-) -> anyhow::Result<(Query, String)> {
-    'smaller: loop {
-        for candidate in query.smaller() {
-            if let Outcome::Different(why) = ask(ours, theirs, &candidate, request).await? {
-                (query, reason) = (candidate, why);
-                continue 'smaller;
-            }
-        }
-        return Ok((query, reason));
+/// The outcome where either refuses.
+fn refused(ours: &Value, theirs: &Value) -> Option<Outcome> {
+    let is_error = |answer: &Value| answer["status"] == "error";
+    if !is_error(ours) && !is_error(theirs) {
+        return None;
     }
+    if !(is_error(ours) && is_error(theirs)) || ours["errorType"] != theirs["errorType"] {
+        return Some(Outcome::Different(format!("{} and {}", answer_text(ours), answer_text(theirs))));
+    }
+    // Which of several colliding series is named, and of which step, is chance there.
+    let words = |answer: &Value| {
+        let text = answer["error"].as_str().unwrap_or_default().to_owned();
+        match (text.find("for the match group"), text.find(" on the ")) {
+            (Some(start), Some(end)) if start < end => format!("{}{}", &text[..start], side(&text[end..])),
+            _ => text,
+        }
+    };
+    Some(if words(ours) == words(theirs) { Outcome::Refused } else { Outcome::RefusedInOtherWords })
+}
+
+fn side(text: &str) -> &str {
+    text.split('[').next().unwrap_or(text)
+}
+
+fn answer_text(answer: &Value) -> String {
+    answer.to_string().chars().take(300).collect()
+}
+
+/// What the order of an answer's series must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Any,
+    /// Of equal values, any may come first.
+    ByValue,
+    Exact,
+}
+
+/// The values of a vector as text, in its order.
+fn values(answer: &Value) -> Vec<String> {
+    let result = answer["data"]["result"].as_array();
+    result.into_iter().flatten().map(|series| series["value"][1].to_string()).collect()
+}
+
+fn notes_differ(one: &Value, other: &Value) -> Option<String> {
+    ["warnings", "infos"].into_iter().find_map(|kind| {
+        let (ours, theirs) = (notes(one, kind), notes(other, kind));
+        (ours != theirs).then(|| {
+            let (more, less) = (&ours - &theirs, &theirs - &ours);
+            format!("{kind}: only here {more:?}, only there {less:?}")
+        })
+    })
 }

@@ -5,13 +5,21 @@
 
 use pilaster_model::Labels;
 
-/// Appends `text` as a JSON string.
+/// Appends `text` as a JSON string; a stray byte of a PromQL string is no character, and shows as U+FFFD.
 pub fn push_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let bytes = text.as_bytes();
     let mut copied = 0;
     for (index, byte) in bytes.iter().enumerate() {
-        if *byte >= 0x20 && *byte != b'"' && *byte != b'\\' {
+        if *byte >= 0x20 && *byte != b'"' && *byte != b'\\' && *byte != STRAY_LEAD {
+            continue;
+        }
+        if *byte == STRAY_LEAD {
+            if matches!(bytes.get(index + 1..index + 3), Some([0x8f, 0xbe | 0xbf])) {
+                out.extend_from_slice(&bytes[copied..index]);
+                out.extend_from_slice("\u{fffd}".as_bytes());
+                copied = index + 4;
+            }
             continue;
         }
         out.extend_from_slice(&bytes[copied..index]);
@@ -28,6 +36,9 @@ pub fn push_string(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(&bytes[copied..]);
     out.push(b'"');
 }
+
+/// First byte, in UTF-8, of the characters that stand for bytes outside UTF-8: U+10FF80 to U+10FFFF.
+const STRAY_LEAD: u8 = 0xf4;
 
 /// Appends a label set as an object, names ascending.
 pub fn push_labels(out: &mut Vec<u8>, labels: &Labels) {

@@ -55,8 +55,11 @@ impl Params {
     }
 
     fn extend(&mut self, encoded: &[u8]) {
-        let pairs = form_urlencoded::parse(encoded);
-        self.pairs.extend(pairs.map(|(name, value)| (name.into_owned(), value.into_owned())));
+        // Go drops a pair that has a semicolon or a wrong escape in it.
+        for pair in encoded.split(|byte| *byte == b'&').filter(|pair| is_well_formed(pair)) {
+            let pairs = form_urlencoded::parse(pair);
+            self.pairs.extend(pairs.map(|(name, value)| (name.into_owned(), value.into_owned())));
+        }
     }
 
     /// The first value of `name`, empty where there is none.
@@ -89,20 +92,12 @@ impl Params {
         }
     }
 
-    /// A required duration in milliseconds.
+    /// A required duration in nanoseconds.
     ///
     /// # Errors
     /// No duration, or none that can be read.
-    pub fn duration(&self, name: &str) -> Result<i64, ApiError> {
-        parse_duration(self.get(name)).map_err(|reason| ApiError::parameter(name, reason))
-    }
-
-    /// An optional duration in milliseconds.
-    ///
-    /// # Errors
-    /// A value that is no duration.
-    pub fn optional_duration(&self, name: &str) -> Result<Option<i64>, ApiError> {
-        if self.get(name).is_empty() { Ok(None) } else { self.duration(name).map(Some) }
+    pub fn duration_ns(&self, name: &str) -> Result<i64, ApiError> {
+        parse_duration_ns(self.get(name)).map_err(|reason| ApiError::parameter(name, reason))
     }
 
     /// `limit`: `None` where there is no limit.
@@ -122,6 +117,12 @@ impl Params {
     }
 }
 
+fn is_well_formed(pair: &[u8]) -> bool {
+    let mut escapes = pair.split(|byte| *byte == b'%').skip(1);
+    !pair.contains(&b';')
+        && escapes.all(|rest| rest.get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)))
+}
+
 /// A whole number; errors are worded as Go words them.
 pub fn parse_integer(text: &str) -> Result<i64, String> {
     text.parse::<i64>().map_err(|error| {
@@ -135,14 +136,17 @@ pub fn parse_integer(text: &str) -> Result<i64, String> {
 
 /// Milliseconds of a time: Unix seconds with decimals, or RFC 3339.
 ///
+/// The decimals are rounded by themselves, so that 1.0005 is 1.000: its fraction lies just below a half.
+///
 /// # Errors
-/// Text that is neither.
+/// Text that is neither. Infinities, NaN and seconds beyond 64 bits of milliseconds are refused, too; Prometheus takes
+/// them for whatever time they wrap around to.
 pub fn parse_time(text: &str) -> Result<i64, String> {
     let refused = || format!("cannot parse {text:?} to a valid timestamp");
-    if let Ok(seconds) = text.parse::<f64>() {
-        let milliseconds = (seconds * 1000.0).round();
-        return if milliseconds.is_finite() && milliseconds.abs() < 9.2e18 {
-            Ok(milliseconds as i64)
+    if let Some(seconds) = parse_float(text) {
+        let whole_ms = seconds.trunc() * 1000.0;
+        return if whole_ms.abs() < 9.2e18 {
+            Ok(whole_ms as i64 + (seconds.fract() * 1000.0).round() as i64)
         } else {
             Err(refused())
         };
@@ -157,19 +161,36 @@ pub fn parse_time(text: &str) -> Result<i64, String> {
     }
 }
 
-/// Milliseconds of a duration: seconds with decimals, or `1m30s`.
+/// Nanoseconds of a duration: seconds with decimals, or `1m30s`.
 ///
 /// # Errors
 /// Text that is neither, and durations beyond 292 years.
-pub fn parse_duration(text: &str) -> Result<i64, String> {
-    if let Ok(seconds) = text.parse::<f64>() {
-        return if seconds.is_nan() || seconds.abs() * 1e9 > i64::MAX as f64 {
+pub fn parse_duration_ns(text: &str) -> Result<i64, String> {
+    if let Some(seconds) = parse_float(text) {
+        let nanoseconds = seconds * 1e9;
+        return if nanoseconds.is_nan() {
+            // What Go's conversion gives: no duration that anything accepts.
+            Ok(i64::MIN)
+        } else if nanoseconds.abs() > i64::MAX as f64 {
             Err(format!("cannot parse {text:?} to a valid duration. It overflows int64"))
         } else {
-            Ok((seconds * 1000.0).round() as i64)
+            Ok(nanoseconds as i64)
         };
     }
-    PromDuration::parse(text).map(PromDuration::ms).map_err(|_| format!("cannot parse {text:?} to a valid duration"))
+    PromDuration::parse(text)
+        .map(|duration| duration.ms().saturating_mul(1_000_000))
+        .map_err(|_| format!("cannot parse {text:?} to a valid duration"))
+}
+
+/// A float as Go reads it, in decimal.
+fn parse_float(text: &str) -> Option<f64> {
+    let bytes = text.as_bytes();
+    let digit = |index: usize| bytes.get(index).is_some_and(u8::is_ascii_digit);
+    let separates = |index: usize| index > 0 && digit(index - 1) && digit(index + 1);
+    if bytes.iter().enumerate().any(|(index, byte)| *byte == b'_' && !separates(index)) {
+        return None;
+    }
+    text.replace('_', "").parse().ok()
 }
 
 #[cfg(test)]
@@ -180,6 +201,10 @@ mod tests {
     fn times_and_durations() {
         for (text, expected) in [
             ("1.5", Ok(1500)),
+            ("1.0005", Ok(1000)),
+            ("-1.25", Ok(-1250)),
+            ("1_000", Ok(1_000_000)),
+            ("1__0", Err("cannot parse \"1__0\" to a valid timestamp".to_owned())),
             ("1435781451.781", Ok(1_435_781_451_781)),
             ("2015-07-01T20:10:51.781Z", Ok(1_435_781_451_781)),
             ("2015-06-03T13:21:58.555+00:30", Ok(1_433_335_918_555)),
@@ -191,13 +216,15 @@ mod tests {
             assert_eq!(parse_time(text), expected, "{text}");
         }
         for (text, expected) in [
-            ("0.25", Ok(250)),
-            ("1h30m", Ok(5_400_000)),
-            ("-1", Ok(-1000)),
+            ("0.25", Ok(250_000_000)),
+            ("0.0015", Ok(1_500_000)),
+            ("1h30m", Ok(5_400_000_000_000)),
+            ("-1", Ok(-1_000_000_000)),
+            ("NaN", Ok(i64::MIN)),
             ("", Err("cannot parse \"\" to a valid duration".to_owned())),
             ("1e10", Err("cannot parse \"1e10\" to a valid duration. It overflows int64".to_owned())),
         ] {
-            assert_eq!(parse_duration(text), expected, "{text}");
+            assert_eq!(parse_duration_ns(text), expected, "{text}");
         }
     }
 
@@ -207,6 +234,8 @@ mod tests {
         assert_eq!(params.all("match[]").collect::<Vec<_>>(), ["a", "b c"]);
         assert_eq!(params.limit(), Ok(Some(3)));
         assert_eq!(params.time_or("time", 7), Ok(7));
+        let params = Params::of_query("a=1;b=2&c=%zz&d=%2&%=1&e=%41;&f=%41");
+        assert_eq!(["a", "c", "d", "%", "e", "f"].map(|name| params.get(name)), ["", "", "", "", "", "A"]);
         let refused = |text: &str| Params::of_query(text).limit().unwrap_err().message;
         assert_eq!(refused("limit=-1"), "invalid parameter \"limit\": limit must be non-negative");
         assert_eq!(refused("limit=x"), "invalid parameter \"limit\": strconv.Atoi: parsing \"x\": invalid syntax");

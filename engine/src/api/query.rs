@@ -5,18 +5,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::State;
-use axum::response::Response;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use pilaster_promql::ast::{Expr, ExprKind};
 use pilaster_promql::{Output, QueryError, QueryLimits, QueryValue};
 
 use super::error::{ApiError, ErrorType};
 use super::output::{StatsDetail, Timings, query_body};
-use super::params::{Params, parse_duration};
+use super::params::{Params, parse_duration_ns};
 use super::{json_response, success, success_value};
 use crate::app::{App, now_ms};
 use crate::source::StoreSource;
 
 /// A panel wider than this asks for more points than any screen has.
-const MOST_POINTS: i64 = 11_000;
+const MOST_POINTS: i128 = 11_000;
+
+const NANOSECONDS_PER_MS: i64 = 1_000_000;
 
 pub(super) async fn instant(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
     let limit = params.limit()?;
@@ -36,16 +40,19 @@ pub(super) async fn range(State(app): State<Arc<App>>, params: Params) -> Result
     if end_ms < start_ms {
         return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
     }
-    let step_ms = params.duration("step")?;
-    if step_ms <= 0 {
+    let step_ns = params.duration_ns("step")?;
+    // A step below a millisecond would be none at all.
+    if step_ns < NANOSECONDS_PER_MS {
         let reason = "zero or negative query resolution step widths are not accepted. Try a positive integer";
         return Err(ApiError::parameter("step", reason));
     }
-    if end_ms.saturating_sub(start_ms) / step_ms > MOST_POINTS {
+    let length_ns = i128::from(end_ms.saturating_sub(start_ms)) * i128::from(NANOSECONDS_PER_MS);
+    if length_ns / i128::from(step_ns) > MOST_POINTS {
         return Err(ApiError::bad_data(
             "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
         ));
     }
+    let step_ms = step_ns / NANOSECONDS_PER_MS;
     let request = Request::read(&app, &params, limit)?;
     let parts = app.parts().ok_or_else(not_ready)?;
     let (engine, source) = (parts.engine.clone(), app.source().ok_or_else(not_ready)?);
@@ -59,10 +66,18 @@ pub(super) async fn range(State(app): State<Arc<App>>, params: Params) -> Result
 pub(super) async fn exemplars(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
     let start_ms = params.time_or("start", super::params::MIN_TIME_MS)?;
     if params.time_or("end", super::params::MAX_TIME_MS)? < start_ms {
-        return Err(ApiError::parameter("end", "end timestamp must not be before start timestamp"));
+        return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
     }
-    parsed(&app, &params)?;
-    Ok(success(b"[]", &[]))
+    // This endpoint does not say which parameter it could not parse.
+    let parts = app.parts().ok_or_else(not_ready)?;
+    let expr = pilaster_promql::parser::parse(params.get("query"), &parts.engine.options().parse)
+        .map_err(|error| ApiError::bad_data(error.to_string()))?;
+    Ok(if has_selector(&expr) { success(b"[]", &[]) } else { StatusCode::NO_CONTENT.into_response() })
+}
+
+fn has_selector(expr: &Expr) -> bool {
+    matches!(expr.kind, ExprKind::VectorSelector(_) | ExprKind::MatrixSelector { .. })
+        || expr.children().into_iter().any(has_selector)
 }
 
 pub(super) async fn format(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
@@ -98,16 +113,21 @@ struct Request {
 impl Request {
     fn read(app: &App, params: &Params, limit: Option<usize>) -> Result<Request, ApiError> {
         let mut timeout = app.query_timeout();
-        if let Some(given_ms) = params.optional_duration("timeout")? {
-            timeout = timeout.min(Duration::from_millis(u64::try_from(given_ms).unwrap_or(0)));
+        if !params.get("timeout").is_empty() {
+            let given_ns = params.duration_ns("timeout")?;
+            // No time left is a timeout whatever the query.
+            let given_ns = u64::try_from(given_ns).ok().filter(|given_ns| *given_ns > 0);
+            let given_ns =
+                given_ns.ok_or_else(|| ApiError::new(ErrorType::Timeout, "query timed out in query execution"))?;
+            timeout = timeout.min(Duration::from_nanos(given_ns));
         }
-        let lookback_ms = match params.get("lookback_delta") {
-            "" => None,
-            text => Some(
-                parse_duration(text)
-                    .map_err(|reason| ApiError::bad_data(format!("error parsing lookback delta duration: {reason}")))?,
-            ),
-        };
+        let lookback_ms =
+            match params.get("lookback_delta") {
+                "" => None,
+                text => Some(parse_duration_ns(text).map(|lookback_ns| lookback_ns / NANOSECONDS_PER_MS).map_err(
+                    |reason| ApiError::bad_data(format!("error parsing lookback delta duration: {reason}")),
+                )?),
+            };
         let (stats, warning) = match params.get("stats") {
             "" => (StatsDetail::None, None),
             "true" | "all" => (StatsDetail::Totals, None),

@@ -71,25 +71,25 @@ impl GridOperator for Sort {
     }
 }
 
-/// Compares texts as people do: runs of digits by their number. Source: `natsort.Compare`, used by Prometheus.
+/// Compares texts as people do: runs of digits by their number, as far as 64 bits hold it.
+///
+/// Where Prometheus contradicts itself, saying of neither or of both texts that it comes first (one of them is empty, or
+/// all their numbers are equal), the shorter comes first.
+///
+/// Source: `natsort.Compare`, used by Prometheus.
 pub(crate) fn natural_order(a: &str, b: &str) -> Ordering {
     let (mut left, mut right) = (pieces(a), pieces(b));
     loop {
         match (left.next(), right.next()) {
-            (None, None) => return Ordering::Equal,
+            (None, None) => return a.len().cmp(&b.len()).then_with(|| a.cmp(b)),
             (None, Some(_)) => return Ordering::Less,
             (Some(_), None) => return Ordering::Greater,
             (Some(l), Some(r)) if l == r => {}
-            (Some(l), Some(r)) => {
-                let digits = |piece: &str| piece.starts_with(|c: char| c.is_ascii_digit());
-                if digits(l) && digits(r) {
-                    let (short_l, short_r) = (l.trim_start_matches('0'), r.trim_start_matches('0'));
-                    // Longer numbers are larger; numbers of one value order by their leading zeros.
-                    let by_number = short_l.len().cmp(&short_r.len()).then_with(|| short_l.cmp(short_r));
-                    return by_number.then_with(|| l.len().cmp(&r.len()));
-                }
-                return l.cmp(r);
-            }
+            (Some(l), Some(r)) => match (l.parse::<i64>(), r.parse::<i64>()) {
+                (Ok(l), Ok(r)) if l == r => {}
+                (Ok(l), Ok(r)) => return l.cmp(&r),
+                _ => return l.cmp(r),
+            },
         }
     }
 }
@@ -115,6 +115,8 @@ mod tests {
         let mut texts = ["a10", "a9", "a", "b1", "a09", "10", "9"];
         texts.sort_by(|a, b| natural_order(a, b));
         assert_eq!(texts, ["9", "10", "a", "a9", "a09", "a10", "b1"]);
+        assert_eq!(natural_order("a01b2", "a1b1"), Ordering::Greater);
+        assert_eq!(natural_order("99999999999999999999", "100000000000000000000"), Ordering::Greater);
     }
 
     #[test]
