@@ -212,7 +212,14 @@ struct Judge {
 }
 
 /// How often Prometheus is asked again before a difference is believed.
-const REPEATS: usize = 25;
+const ASK_AGAIN: [usize; 3] = [20, 100, 400];
+
+/// Whether all answers to a question are the same.
+fn are_stable(answers: &[Value]) -> bool {
+    answers.iter().all(|answer| {
+        compare(answer, &answers[0], false) == Verdict::Same && notes_differ(answer, &answers[0]).is_none()
+    })
+}
 
 impl Judge {
     async fn ask(&self, query: &Query, request: &Request) -> anyhow::Result<Outcome> {
@@ -236,10 +243,18 @@ impl Judge {
             return Ok(Outcome::Known(name));
         }
         let mut answers = vec![theirs];
-        for _ in 0..REPEATS {
-            answers.push(self.theirs.get_json(path, &parameters).await?);
+        let mut outcome = chance(&ours, &answers);
+        for times in ASK_AGAIN {
+            for _ in 0..times {
+                answers.push(self.theirs.get_json(path, &parameters).await?);
+            }
+            outcome = chance(&ours, &answers);
+            // What never varies is no chance, however often it is asked.
+            if outcome != Chance::No || are_stable(&answers) {
+                break;
+            }
         }
-        Ok(match (chance(&ours, &answers), verdict, notes) {
+        Ok(match (outcome, verdict, notes) {
             (outcome @ (Chance::Among | Chance::Rounding), _, _) => Outcome::Chance(outcome),
             (Chance::No, Verdict::Different(reason), _) | (Chance::No, _, Some(reason)) => Outcome::Different(reason),
             (Chance::No, verdict @ (Verdict::Same | Verdict::Near(_)), None) => {

@@ -14,6 +14,11 @@ pub fn known(query: &str, ours: &Value, theirs: &Value, cells_are_equal: bool) -
     if per_step_argument_over_fixed_subquery(query) && is_empty(theirs) {
         return Some("Prometheus finds nothing in a subquery with @ under a function with an argument per step");
     }
+    if query.contains("info(") && (query.contains(" @ ") || query.contains(" offset ")) {
+        return Some(
+            "info() of selectors with @ or offset: its scripts ask for what Prometheus does only after 3.14.0",
+        );
+    }
     if query.starts_with("sort_by_label") && missing_sort_label(query, theirs) {
         return Some("Prometheus has no order between a missing label and a present one");
     }

@@ -190,14 +190,13 @@ impl VectorMatch {
         let key = if self.on { Key::With(&self.labels) } else { Key::Without(&self.labels) };
         let group = key.labels(labels);
         let side = if self.swapped { "left" } else { "right" };
-        // Ordered, so that the message does not depend on the order of evaluation: the later first, as where Prometheus
-        // meets them in the order of their labels.
-        let mut pair = [&self.one.table.labels()[first as usize], labels];
+        // Ordered, so that the message does not depend on the order of evaluation.
+        let mut pair = [&self.one.table.labels()[first as usize], labels].map(|labels| labels.to_string());
         pair.sort_unstable();
         let [first, second] = pair;
         QueryError::execution(format!(
             "found duplicate series for the match group {group} on the {side} hand-side of the operation: \
-             [{second}, {first}];many-to-many matching not allowed: matching labels must be unique on one side"
+             [{first}, {second}];many-to-many matching not allowed: matching labels must be unique on one side"
         ))
     }
 

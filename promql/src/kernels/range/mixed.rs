@@ -5,7 +5,9 @@ use std::sync::Arc;
 use pilaster_model::{CounterResetHint, Histogram};
 
 use super::histogram::{HistogramRangeInput, histogram_range_function, interpolate_histograms};
-use super::{Extension, MixedWindows, Param, RangeError, RangeFunction, RangeInput, interpolate, range_function};
+use super::{
+    Extension, MixedWindows, Param, RangeError, RangeFunction, RangeInput, interpolate, range_function, regression,
+};
 use super::{seconds, start_time_overlaps, starts_anew};
 use crate::kernels::windows::{LiveSamples, RangeGrid, Windows, live_samples, split};
 
@@ -89,7 +91,7 @@ impl MixedRangeInput<'_> {
 /// Evaluates `function` for every step: a float where `valid`, else a histogram where there is one.
 ///
 /// # Errors
-/// A smoothing or trend factor outside (0, 1) at a step whose window has floats.
+/// A smoothing or trend factor outside (0, 1) at a step whose window has samples.
 pub fn mixed_range_function(
     function: RangeFunction,
     input: &MixedRangeInput,
@@ -113,6 +115,12 @@ pub fn mixed_range_function(
         ..MixedNotes::default()
     };
     let has_floats: Vec<bool> = (0..out.len()).map(|step| !float_windows.range(step).is_empty()).collect();
+    if function == RangeFunction::DoubleExponentialSmoothing {
+        // Its factors are looked at before its floats.
+        for step in (0..out.len()).filter(|step| !histogram_windows.range(*step).is_empty()) {
+            regression::factors(&input.params, step)?;
+        }
+    }
     let is_mixed = |step: usize| has_floats[step] && !histogram_windows.range(step).is_empty();
     if function.mixed_windows() == MixedWindows::FloatsOnly {
         notes.histograms_ignored = (0..out.len()).any(is_mixed);

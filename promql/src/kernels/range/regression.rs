@@ -1,7 +1,7 @@
 //! `deriv`, `predict_linear` (least squares) and `double_exponential_smoothing`.
 
 use super::over_time::fold_windows;
-use super::{RangeError, RangeInput, per_window};
+use super::{Param, RangeError, RangeInput, per_window};
 use crate::kernels::kahan::Kahan;
 
 /// Sums for a least-squares line through the samples seen so far; x in seconds relative to `origin_ms`.
@@ -98,18 +98,24 @@ pub(super) fn smooth(input: &RangeInput, out: &mut [f64], valid: &mut [bool]) ->
         if values.is_empty() {
             continue;
         }
-        let (level, trend) = (input.params[0].at(step), input.params[1].at(step));
-        if level <= 0.0 || level >= 1.0 {
-            return Err(RangeError::SmoothingFactor(level));
-        }
-        if trend <= 0.0 || trend >= 1.0 {
-            return Err(RangeError::TrendFactor(trend));
-        }
+        let (level, trend) = factors(&input.params, step)?;
         if let [first, second, ..] = values {
             (out[step], valid[step]) = (smoothed(*first, second - first, &values[1..], level, trend), true);
         }
     }
     Ok(())
+}
+
+/// The smoothing and the trend factor at `step`.
+pub(super) fn factors(params: &[Param; 2], step: usize) -> Result<(f64, f64), RangeError> {
+    let (level, trend) = (params[0].at(step), params[1].at(step));
+    if level <= 0.0 || level >= 1.0 {
+        return Err(RangeError::SmoothingFactor(level));
+    }
+    if trend <= 0.0 || trend >= 1.0 {
+        return Err(RangeError::TrendFactor(trend));
+    }
+    Ok((level, trend))
 }
 
 fn smoothed(first: f64, first_slope: f64, later: &[f64], level: f64, trend: f64) -> f64 {
