@@ -43,7 +43,7 @@ async fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
             // Spread over the first moments of a life, where replay, flush, compaction and the first segment meet.
             let moment = tokio::time::sleep(Duration::from_millis(20 + round * 37 % 250));
             let url = server.url.clone();
-            load.during(&client, &url, async {
+            load.during(&client, &url, async |_| {
                 moment.await;
                 server.kill();
             })
@@ -53,13 +53,13 @@ async fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
         server = Server::start_with(dir.path(), port, &setup);
         if round % 100 == 99 {
             server.wait_ready(&client).await;
-            load.check(&client, &server.url).await;
+            load.check(&client, &server).await;
             println!("{} kills, {} acknowledged samples", round + 1, load.acknowledged());
         }
     }
     server.wait_ready(&client).await;
     assert!(load.acknowledged() > 0, "no write was ever acknowledged");
-    load.check(&client, &server.url).await;
+    load.check(&client, &server).await;
     let mut scraped = 0;
     for (index, target) in targets.iter().enumerate() {
         let there = scraped_values(&client, &server.url, index).await;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use crate::ledger::{Ledger, now_ms, read};
+use crate::server::Server;
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -27,19 +28,25 @@ impl Load {
         Load { ledgers, clock_ms, start_ms, step_ms, series_per_writer, refusals_allowed }
     }
 
-    /// Writes until `moment` is over and the writers have noticed it.
-    pub async fn during(&mut self, client: &reqwest::Client, url: &str, moment: impl Future<Output = ()>) {
+    /// Writes until `moment` is over and the writers have noticed it. From when `moment` sets the flag that it gets, no
+    /// answer counts as a promise any more.
+    pub async fn during(&mut self, client: &reqwest::Client, url: &str, moment: impl AsyncFnOnce(&AtomicBool)) {
         let stop = Arc::new(AtomicBool::new(false));
+        let void = Arc::new(AtomicBool::new(false));
         let mut tasks = Vec::new();
         for (writer, mut ledger) in self.ledgers.drain(..).enumerate() {
             let (client, url, stop, clock_ms) = (client.clone(), url.to_owned(), stop.clone(), self.clock_ms.clone());
-            let (step_ms, refusals_allowed) = (self.step_ms, self.refusals_allowed);
+            let (step_ms, refusals_allowed, void) = (self.step_ms, self.refusals_allowed, void.clone());
             let series = writer as u32 * self.series_per_writer..(writer as u32 + 1) * self.series_per_writer;
             tasks.push(tokio::spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
                     let timestamp_ms = clock_ms.fetch_add(step_ms, Ordering::Relaxed);
                     match ledger.write(&client, &url, series.clone(), timestamp_ms).await {
-                        Some(answer) if answer.status().is_success() => {}
+                        Some(answer) if answer.status().is_success() => {
+                            if void.load(Ordering::SeqCst) {
+                                ledger.acknowledged.retain(|key, _| key.1 != timestamp_ms);
+                            }
+                        }
                         Some(answer) if refusals_allowed && answer.status().is_server_error() => {}
                         Some(answer) => {
                             let status = answer.status();
@@ -52,7 +59,7 @@ impl Load {
                 ledger
             }));
         }
-        moment.await;
+        moment(&void).await;
         stop.store(true, Ordering::Relaxed);
         for task in tasks {
             self.ledgers.push(task.await.unwrap());
@@ -64,7 +71,8 @@ impl Load {
     }
 
     /// Compares what the server has with what it promised; panics where that differs.
-    pub async fn check(&self, client: &reqwest::Client, url: &str) {
+    pub async fn check(&self, client: &reqwest::Client, server: &Server) {
+        let url = &server.url;
         let mut all = Ledger::default();
         for ledger in &self.ledgers {
             all.acknowledged.extend(ledger.acknowledged.iter().map(|(key, bits)| (*key, *bits)));
@@ -73,6 +81,6 @@ impl Load {
         let end_ms = self.clock_ms.load(Ordering::Relaxed) + 1;
         let there = read(client, url, end_ms, (end_ms - self.start_ms) / DAY_MS + 1).await.unwrap();
         assert!(there.warnings.is_empty(), "{:?}", there.warnings);
-        all.check(&there.samples).unwrap();
+        all.check(&there.samples).unwrap_or_else(|error| panic!("{error}\n{}", server.log()));
     }
 }

@@ -61,6 +61,10 @@ async fn build(client: &reqwest::Client) -> Torn {
 /// Whether nothing but a record's padding is missing; then nothing tells that there was more.
 fn ends_between_records(bytes: &[u8]) -> bool {
     let mut at = 40;
+    // The head of a segment ends in padding too.
+    if (36..=at).contains(&bytes.len()) {
+        return true;
+    }
     while let Some(length) = bytes.get(at + 8..at + 12) {
         let end = at + 32 + u32::from_le_bytes(length.try_into().unwrap()) as usize;
         let next = end.next_multiple_of(8);
