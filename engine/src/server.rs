@@ -452,6 +452,9 @@ async fn try_reload(app: &Arc<App>, scrapes: &Arc<ScrapeManager>) -> Result<(), 
         tracing::warn!("changed storage settings take effect when the server is started again");
     }
     scrapes.apply(config.scrape_configs.clone()).await.map_err(|error| reason(error.to_string()))?;
+    if let Some(parts) = app.parts() {
+        parts.store.resize_exemplars(max_exemplars(&app.flags, &config));
+    }
     app.set_config(config);
     Ok(())
 }

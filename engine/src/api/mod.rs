@@ -5,6 +5,7 @@
 
 mod admin;
 pub mod error;
+mod exemplars;
 mod federate;
 pub mod json;
 mod lifecycle;

@@ -5,15 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use pilaster_promql::ast::{Expr, ExprKind};
+use axum::response::Response;
 use pilaster_promql::{Output, QueryError, QueryLimits, QueryValue};
 
 use super::error::{ApiError, ErrorType};
 use super::output::{StatsDetail, Timings, query_body};
 use super::params::{Params, parse_duration_ns};
-use super::{json_response, success, success_value};
+use super::{json_response, success_value};
 use crate::app::{App, now_ms};
 use crate::source::StoreSource;
 
@@ -60,24 +58,6 @@ pub(super) async fn range(State(app): State<Arc<App>>, params: Params) -> Result
     let evaluated = source.clone();
     let evaluate = async move { engine.range_with(evaluated, &text, start_ms, end_ms, step_ms, &limits).await };
     request.run(&app, source, evaluate).await
-}
-
-/// Exemplars are not stored: the answer is that there are none.
-pub(super) async fn exemplars(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
-    let start_ms = params.time_or("start", super::params::MIN_TIME_MS)?;
-    if params.time_or("end", super::params::MAX_TIME_MS)? < start_ms {
-        return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
-    }
-    // This endpoint does not say which parameter it could not parse.
-    let parts = app.parts().ok_or_else(not_ready)?;
-    let expr = pilaster_promql::parser::parse(params.get("query"), &parts.engine.options().parse)
-        .map_err(|error| ApiError::bad_data(error.to_string()))?;
-    Ok(if has_selector(&expr) { success(b"[]", &[]) } else { StatusCode::NO_CONTENT.into_response() })
-}
-
-fn has_selector(expr: &Expr) -> bool {
-    matches!(expr.kind, ExprKind::VectorSelector(_) | ExprKind::MatrixSelector { .. })
-        || expr.children().into_iter().any(has_selector)
 }
 
 pub(super) async fn format(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use tower_http::compression::{CompressionLayer, CompressionLevel};
 
-use super::{admin, federate, lifecycle, query, self_metrics, series, sql, status, targets, write};
+use super::{admin, exemplars, federate, lifecycle, query, self_metrics, series, sql, status, targets, write};
 use crate::app::{App, Phase};
 use crate::web;
 
@@ -26,7 +26,7 @@ pub fn router(app: &Arc<App>) -> Router {
     let api = Router::new()
         .route("/query", get(query::instant).post(query::instant))
         .route("/query_range", get(query::range).post(query::range))
-        .route("/query_exemplars", get(query::exemplars).post(query::exemplars))
+        .route("/query_exemplars", get(exemplars::exemplars).post(exemplars::exemplars))
         .route("/format_query", get(query::format).post(query::format))
         .route("/parse_query", get(query::parse).post(query::parse))
         .route("/labels", get(series::label_names).post(series::label_names))

@@ -169,6 +169,11 @@ fn scrapes(app: &App, text: &mut TextWriter) {
             "Scrapes over the sample limit.",
             stats.exceeded_sample_limit,
         ),
+        (
+            "prometheus_target_scrapes_exemplar_out_of_order_total",
+            "Exemplars refused: out of order.",
+            stats.exemplars_out_of_order,
+        ),
         ("prometheus_target_scrapes_exceeded_body_size_limit_total", "Scrapes over the size limit.", {
             stats.exceeded_body_size_limit
         }),

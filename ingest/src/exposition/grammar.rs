@@ -302,7 +302,7 @@ impl Lexer<'_> {
 /// Returns the line and the position behind it.
 pub(super) fn read(format: Format, input: &[u8], at: usize, spans: &mut Vec<Span>) -> Result<(Line, usize), String> {
     let lexer = Lexer { input, format, start: at, at, state: State::Init };
-    let mut reader = Reader { lexer, entry: at, spans };
+    let mut reader = Reader { lexer, entry: at, spans, exemplar: None, in_exemplar: false };
     reader.spans.clear();
     let line = reader.line()?;
     Ok((line, reader.lexer.at))
@@ -313,6 +313,17 @@ struct Reader<'a, 's> {
     /// Where the entry starts.
     entry: usize,
     spans: &'s mut Vec<Span>,
+    /// Behind the opening brace of the exemplar's labels.
+    exemplar: Option<usize>,
+    /// Whether spans are those of an exemplar, or of a series.
+    in_exemplar: bool,
+}
+
+/// Reads the exemplar whose labels begin at `at`, behind the brace: value and timestamp. Spans of its labels, name and
+/// value each, go to `spans`.
+pub(super) fn exemplar(input: &[u8], at: usize, spans: &mut Vec<Span>) -> Result<(f64, Option<i64>), String> {
+    let lexer = Lexer { input, format: Format::OpenMetrics, start: at, at, state: State::Exemplar };
+    Reader { lexer, entry: at, spans, exemplar: None, in_exemplar: true }.exemplar()
 }
 
 impl Reader<'_, '_> {
@@ -412,7 +423,7 @@ impl Reader<'_, '_> {
         Ok(line)
     }
 
-    /// What follows an opening brace, up to the closing one. Spans of exemplars are not kept.
+    /// What follows an opening brace, up to the closing one. Spans of exemplars are kept where they are asked for.
     fn labels(&mut self, exemplar: bool) -> Result<(), String> {
         let mut token = self.lexer.next();
         loop {
@@ -452,7 +463,7 @@ impl Reader<'_, '_> {
             if std::str::from_utf8(&self.token_bytes()).is_err() {
                 return Err(format!("invalid UTF-8 label value: {}", go_quote(&self.token_bytes())));
             }
-            if !exemplar {
+            if exemplar == self.in_exemplar {
                 let value = Span { start: self.lexer.start + 1, end: self.lexer.at - 1 };
                 self.spans.extend([name, value]);
             }
@@ -494,7 +505,7 @@ impl Reader<'_, '_> {
                 return Err(format!("invalid metric name or label names: {}", go_quote(name)));
             }
         }
-        Ok(Line::Sample { series, value, timestamp_ms })
+        Ok(Line::Sample { series, value, timestamp_ms, exemplar: self.exemplar })
     }
 
     fn number(&mut self, token: Token, after: &str) -> Result<f64, String> {
@@ -544,23 +555,26 @@ impl Reader<'_, '_> {
         match token {
             Token::Eof => Err("data does not end with # EOF".to_owned()),
             Token::Linebreak => Ok(timestamp_ms),
-            Token::Comment => self.exemplar().map(|()| timestamp_ms),
+            Token::Comment => {
+                self.exemplar = Some(self.lexer.at);
+                self.exemplar().map(|_| timestamp_ms)
+            }
             other => self.unexpected("expected timestamp or new record", other),
         }
     }
 
-    /// Checked and passed over.
-    fn exemplar(&mut self) -> Result<(), String> {
+    /// Its value and timestamp.
+    fn exemplar(&mut self) -> Result<(f64, Option<i64>), String> {
         self.labels(true)?;
         let token = self.lexer.next();
-        self.number(token, "exemplar labels")?;
+        let value = self.number(token, "exemplar labels")?;
         match self.lexer.next() {
             Token::Eof => Err("data does not end with # EOF".to_owned()),
-            Token::Linebreak => Ok(()),
+            Token::Linebreak => Ok((value, None)),
             Token::Timestamp => {
-                self.seconds("exemplar timestamp")?;
+                let timestamp_ms = self.seconds("exemplar timestamp")?;
                 match self.lexer.next() {
-                    Token::Linebreak => Ok(()),
+                    Token::Linebreak => Ok((value, Some(timestamp_ms))),
                     other => self.unexpected("expected next entry after exemplar timestamp", other),
                 }
             }

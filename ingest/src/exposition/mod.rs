@@ -14,7 +14,7 @@ mod tests;
 
 pub use negotiate::{BodyFormat, UnknownContentType, accept_header, format_of};
 pub use number::{format_bound, parse_value};
-pub use parser::{Entry, Parser, Sample};
+pub use parser::{Entry, Exemplar, Parser, Sample};
 
 /// The two grammars of text. Prometheus text 1.0.0 is 0.0.4 with quoted names, which 0.0.4 bodies may have too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -62,6 +62,8 @@ pub(super) enum Line {
         series: Span,
         value: f64,
         timestamp_ms: Option<i64>,
+        /// Behind the opening brace of its exemplar's labels.
+        exemplar: Option<usize>,
     },
 }
 
@@ -76,11 +78,31 @@ pub struct Parser<'a> {
     spans: Vec<Span>,
     /// Of the last `# TYPE` line.
     kind: MetricKind,
+    /// Of the last sample: where its exemplar's labels begin, behind the brace.
+    exemplar: Option<usize>,
+}
+
+/// An example of what a sample counts, such as the trace of one request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exemplar<'a> {
+    /// In the order of the line; a name may repeat.
+    pub labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    pub value: f64,
+    /// What the target says; `None` where it leaves the time to the scraper.
+    pub timestamp_ms: Option<i64>,
 }
 
 impl<'a> Parser<'a> {
     pub fn new(format: Format, input: &'a [u8]) -> Parser<'a> {
-        Parser { format, input, at: 0, done: false, spans: Vec::with_capacity(32), kind: MetricKind::Unknown }
+        Parser {
+            format,
+            input,
+            at: 0,
+            done: false,
+            spans: Vec::with_capacity(32),
+            kind: MetricKind::Unknown,
+            exemplar: None,
+        }
     }
 
     /// The kind that the last `# TYPE` line named, whichever metric it was for.
@@ -131,7 +153,8 @@ impl<'a> Parser<'a> {
                     Entry::Help { metric: self.unescaped(metric), text }
                 }
                 Line::Unit { metric, text } => Entry::Unit { metric: self.unescaped(metric), unit: self.text(text) },
-                Line::Sample { series, value, timestamp_ms } => {
+                Line::Sample { series, value, timestamp_ms, exemplar } => {
+                    self.exemplar = exemplar;
                     Entry::Sample(Sample { series: self.slice(series), value, timestamp_ms })
                 }
             }));
@@ -152,6 +175,16 @@ impl<'a> Parser<'a> {
             let number = if bound { parse_bound(&value) } else { None };
             (name, number.map_or(value, Cow::Owned))
         }))
+    }
+
+    /// The exemplar of the last sample.
+    pub fn exemplar(&self) -> Option<Exemplar<'a>> {
+        let mut spans = Vec::new();
+        // Its line has been read, so it is in the format.
+        let (value, timestamp_ms) = grammar::exemplar(self.input, self.exemplar?, &mut spans).ok()?;
+        let pairs = spans.chunks_exact(2);
+        let labels = pairs.map(|pair| (self.unescaped(pair[0]), self.unescaped(pair[1]))).collect();
+        Some(Exemplar { labels, value, timestamp_ms })
     }
 
     #[cfg(test)]
@@ -185,6 +218,7 @@ impl<'a> Parser<'a> {
             at += 1;
         }
         self.spans.clear();
+        self.exemplar = None;
         self.spans.push(Span { start, end: at });
         if input[at] == b'{' {
             at += 1;
@@ -234,7 +268,8 @@ impl<'a> Parser<'a> {
             return None;
         }
         let of_series = self.spans.len();
-        let mut at = at + 3;
+        let labels_at = at + 3;
+        let mut at = labels_at;
         while *self.input.get(at)? != b'}' {
             at = self.plain_label(at)?;
             if *self.input.get(at)? == b',' {
@@ -250,6 +285,7 @@ impl<'a> Parser<'a> {
         if let Some(text) = numbers.get(number + 1..) {
             self.plain_timestamp(text)?;
         }
+        self.exemplar = Some(labels_at);
         Some(())
     }
 

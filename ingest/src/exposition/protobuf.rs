@@ -1,13 +1,14 @@
 //! The protobuf format: `MetricFamily` messages, each with its length before it. The only one with native histograms.
 //!
-//! Source: `io/prometheus/client/metrics.proto` of Prometheus's client model. Exemplars are passed over.
+//! Source: `io/prometheus/client/metrics.proto` of Prometheus's client model.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use pilaster_model::Histogram;
 use pilaster_model::histogram::{ClassicBuckets, ClassicBucketsError, CounterResetHint, IntegerHistogram, Invalid};
 
-use super::{MetricKind, go_quote};
+use super::{Exemplar, MetricKind, go_quote};
 use crate::remote_write::histogram::{decode_span, zigzag};
 use crate::remote_write::protobuf::{DecodeError, Message};
 
@@ -43,6 +44,8 @@ pub struct Metric<'a> {
     pub timestamp_ms: Option<i64>,
     pub start_ms: Option<i64>,
     pub value: MetricValue,
+    /// Each with the position of its classic bucket; without one it is of the metric as a whole.
+    pub exemplars: Vec<(Option<usize>, Exemplar<'a>)>,
 }
 
 /// What a metric measures.
@@ -133,6 +136,7 @@ impl<'a> Metric<'a> {
     pub fn decode(bytes: &'a [u8], kind: MetricKind) -> Result<Metric<'a>, ProtobufError> {
         let mut labels = Vec::new();
         let (mut timestamp_ms, mut start_ms) = (None, None);
+        let mut exemplars = Vec::new();
         let mut value = match kind {
             MetricKind::Summary => MetricValue::Summary { count: 0.0, sum: 0.0, quantiles: Vec::new() },
             MetricKind::Histogram | MetricKind::GaugeHistogram => MetricValue::Histogram(Box::default()),
@@ -143,16 +147,17 @@ impl<'a> Metric<'a> {
             match (field.number, kind) {
                 (1, _) => labels.push(label(field.bytes()?)?),
                 (2, MetricKind::Gauge) | (5, MetricKind::Unknown) => {
-                    value = MetricValue::Number(number(field.bytes()?)?.0);
+                    value = MetricValue::Number(number(field.bytes()?, &mut Vec::new())?.0);
                 }
                 (3, MetricKind::Counter) => {
-                    let (count, start) = number(field.bytes()?)?;
+                    let (count, start) = number(field.bytes()?, &mut exemplars)?;
                     value = MetricValue::Number(count);
                     start_ms = start;
                 }
                 (4, MetricKind::Summary) => (value, start_ms) = summary(field.bytes()?)?,
                 (7, MetricKind::Histogram | MetricKind::GaugeHistogram) => {
-                    let (decoded, start) = histogram(field.bytes()?, kind == MetricKind::GaugeHistogram)?;
+                    let (decoded, start) =
+                        histogram(field.bytes()?, kind == MetricKind::GaugeHistogram, &mut exemplars)?;
                     value = MetricValue::Histogram(Box::new(decoded));
                     start_ms = start;
                 }
@@ -161,7 +166,7 @@ impl<'a> Metric<'a> {
                 _ => {}
             }
         }
-        Ok(Metric { labels, timestamp_ms, start_ms, value })
+        Ok(Metric { labels, timestamp_ms, start_ms, value, exemplars })
     }
 
     /// Bytes that stand for the series `name` with this metric's labels and `bound`.
@@ -191,13 +196,34 @@ fn label(bytes: &[u8]) -> Result<(&str, &str), DecodeError> {
     Ok((name, value))
 }
 
-/// Value and start of a `Counter`; a `Gauge` and an `Untyped` have the value only.
-fn number(bytes: &[u8]) -> Result<(f64, Option<i64>), DecodeError> {
+type Exemplars<'a> = Vec<(Option<usize>, Exemplar<'a>)>;
+
+fn exemplar(bytes: &[u8]) -> Result<Exemplar<'_>, DecodeError> {
+    let mut exemplar = Exemplar { labels: Vec::new(), value: 0.0, timestamp_ms: None };
+    let mut message = Message::new(bytes);
+    while let Some(field) = message.next_field()? {
+        match field.number {
+            1 => {
+                let (name, value) = label(field.bytes()?)?;
+                exemplar.labels.push((Cow::Borrowed(name), Cow::Borrowed(value)));
+            }
+            2 => exemplar.value = field.double()?,
+            // A timestamp of zero is one.
+            3 => exemplar.timestamp_ms = Some(timestamp(field.bytes()?)?.unwrap_or(0)),
+            _ => {}
+        }
+    }
+    Ok(exemplar)
+}
+
+/// Value and start of a `Counter`, and its exemplar; a `Gauge` and an `Untyped` have the value only.
+fn number<'a>(bytes: &'a [u8], exemplars: &mut Exemplars<'a>) -> Result<(f64, Option<i64>), DecodeError> {
     let (mut value, mut start_ms) = (0.0, None);
     let mut message = Message::new(bytes);
     while let Some(field) = message.next_field()? {
         match field.number {
             1 => value = field.double()?,
+            2 => exemplars.push((None, exemplar(field.bytes()?)?)),
             3 => start_ms = timestamp(field.bytes()?)?,
             _ => {}
         }
@@ -246,21 +272,26 @@ fn summary(bytes: &[u8]) -> Result<(MetricValue, Option<i64>), DecodeError> {
     Ok((MetricValue::Summary { count, sum, quantiles }, start_ms))
 }
 
-fn classic_bucket(bytes: &[u8]) -> Result<(f64, f64), DecodeError> {
-    let (mut bound, mut count, mut float_count) = (0.0, 0, 0.0);
+fn classic_bucket(bytes: &[u8]) -> Result<((f64, f64), Option<Exemplar<'_>>), DecodeError> {
+    let (mut bound, mut count, mut float_count, mut shown) = (0.0, 0, 0.0, None);
     let mut message = Message::new(bytes);
     while let Some(field) = message.next_field()? {
         match field.number {
             1 => count = field.varint()?,
             2 => bound = field.double()?,
+            3 => shown = Some(exemplar(field.bytes()?)?),
             4 => float_count = field.double()?,
             _ => {}
         }
     }
-    Ok((bound, if float_count != 0.0 { float_count } else { count as f64 }))
+    Ok(((bound, if float_count != 0.0 { float_count } else { count as f64 }), shown))
 }
 
-fn histogram(bytes: &[u8], gauge: bool) -> Result<(ProtobufHistogram, Option<i64>), DecodeError> {
+fn histogram<'a>(
+    bytes: &'a [u8],
+    gauge: bool,
+    exemplars: &mut Exemplars<'a>,
+) -> Result<(ProtobufHistogram, Option<i64>), DecodeError> {
     let mut out = ProtobufHistogram::default();
     let mut integer = IntegerHistogram::default();
     let mut float = Histogram::default();
@@ -271,7 +302,11 @@ fn histogram(bytes: &[u8], gauge: bool) -> Result<(ProtobufHistogram, Option<i64
         match field.number {
             1 => integer.count = field.varint()?,
             2 => integer.sum = field.double()?,
-            3 => out.buckets.push(classic_bucket(field.bytes()?)?),
+            3 => {
+                let (bucket, shown) = classic_bucket(field.bytes()?)?;
+                exemplars.extend(shown.map(|shown| (Some(out.buckets.len()), shown)));
+                out.buckets.push(bucket);
+            }
             4 => float.count = field.double()?,
             5 => integer.schema = zigzag(field.varint()?) as i32,
             6 => integer.zero_threshold = field.double()?,
@@ -284,6 +319,7 @@ fn histogram(bytes: &[u8], gauge: bool) -> Result<(ProtobufHistogram, Option<i64
             13 => field.varints(&mut positive)?,
             14 => field.doubles(&mut float.positive)?,
             15 => start_ms = timestamp(field.bytes()?)?,
+            16 => exemplars.push((None, exemplar(field.bytes()?)?)),
             _ => {}
         }
     }

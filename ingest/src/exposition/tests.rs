@@ -283,7 +283,8 @@ fn assert_same(format: Format, body: &[u8]) {
         match (fast, slow) {
             (None, None) => return,
             (Some(Err(fast)), Some(Err(slow))) => return assert_eq!(fast.message, slow),
-            (Some(Ok(Entry::Sample(fast))), Some(Ok(Line::Sample { series, value, timestamp_ms }))) => {
+            (Some(Ok(Entry::Sample(fast))), Some(Ok(Line::Sample { series, value, timestamp_ms, exemplar }))) => {
+                assert_eq!(parser.exemplar().is_some(), exemplar.is_some());
                 assert_eq!(fast.series, &body[series.start..series.end]);
                 assert_eq!((fast.value.to_bits(), fast.timestamp_ms), (value.to_bits(), timestamp_ms));
                 assert_eq!(parser.spans(), spans);

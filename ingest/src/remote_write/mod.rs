@@ -13,4 +13,4 @@ pub use encode::{SeriesToSend, encode_v1, encode_v2};
 pub use histogram::RawHistogram;
 pub use protobuf::DecodeError;
 pub use receiver::{MAX_DECODED_BYTES, Response, receive};
-pub use request::{RawMetadata, RawSample, RawSeries, Request, decode_v1, decode_v2};
+pub use request::{RawExemplar, RawMetadata, RawSample, RawSeries, Request, decode_v1, decode_v2};

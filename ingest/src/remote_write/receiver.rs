@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use pilaster_model::{Labels, METRIC_NAME, is_stale};
 use pilaster_storage::{
-    AppendOutcome, Error, HistogramSample, Metadata, RejectReason, Rejected, Sample, SeriesRef, Store,
+    AppendOutcome, Error, Exemplar, ExemplarOutcome, HistogramSample, Metadata, RejectReason, Rejected, Sample,
+    SeriesRef, Store,
 };
 
 use super::request::{Request, decode_v1, decode_v2};
@@ -166,16 +167,19 @@ impl<'a> Batch<'a> {
 
 fn store_request(store: &Store, request: Request<'_>, version: Version, now_ms: i64) -> Response {
     let mut outcome = Outcome::default();
-    let Request { labels, samples, mut histograms, series, metadata } = request;
+    let Request { labels, samples, mut histograms, exemplars, series, metadata } = request;
+    let keeps_exemplars = store.keeps_exemplars();
+    let (mut shown, mut passed_exemplars) = (Vec::new(), 0);
     let mut batch = Batch { floats: Vec::with_capacity(samples.len()), ..Batch::default() };
-    let (mut labels_start, mut samples_start, mut histograms_start) = (0, 0, 0);
+    let (mut labels_start, mut samples_start, mut histograms_start, mut exemplars_start) = (0, 0, 0, 0);
     let latest_ms = now_ms.saturating_add(MAX_AHEAD_MS);
     for one in &series {
         let pairs = &labels[std::mem::replace(&mut labels_start, one.labels_end)..one.labels_end];
         let floats = &samples[std::mem::replace(&mut samples_start, one.samples_end)..one.samples_end];
         let histograms =
             &mut histograms[std::mem::replace(&mut histograms_start, one.histograms_end)..one.histograms_end];
-        if floats.is_empty() && histograms.is_empty() {
+        let exemplars = &exemplars[std::mem::replace(&mut exemplars_start, one.exemplars_end)..one.exemplars_end];
+        if floats.is_empty() && histograms.is_empty() && exemplars.is_empty() {
             // A series without samples is only looked at by version 2.0, which says what is wrong with it.
             if version == Version::V2
                 && let Err(reason) = labels_of(pairs)
@@ -194,6 +198,19 @@ fn store_request(store: &Store, request: Request<'_>, version: Version, now_ms: 
             }
         };
         let labels = || Labels::from_pairs(pairs.iter().copied());
+        if keeps_exemplars {
+            shown.extend(exemplars.iter().map(|raw| {
+                let exemplar = Exemplar {
+                    labels: Labels::from_pairs(raw.labels.iter().copied()),
+                    value: raw.value,
+                    timestamp_ms: raw.timestamp_ms,
+                    has_timestamp: raw.timestamp_ms != 0,
+                };
+                (labels(), exemplar)
+            }));
+        } else {
+            passed_exemplars += exemplars.len();
+        }
         let too_far = |timestamp_ms: i64| {
             format!("out of bounds: timestamp {timestamp_ms} is too far in the future for series {}", labels())
         };
@@ -245,9 +262,40 @@ fn store_request(store: &Store, request: Request<'_>, version: Version, now_ms: 
             format!("{reason}: timestamp {} for series {series}", batch.timestamp_ms(rejected.index))
         });
     }
+    let written_exemplars = match append_exemplars(store, shown, version, &mut outcome) {
+        Ok(written) => written + passed_exemplars,
+        Err(error) => return failure(&error),
+    };
     let refused_histograms = appended.rejected.iter().filter(|rejected| rejected.index >= batch.floats.len()).count();
     let written_histograms = batch.histograms.len() - refused_histograms;
-    respond(version, appended.appended - written_histograms, written_histograms, outcome)
+    let written = [appended.appended - written_histograms, written_histograms, written_exemplars];
+    respond(version, written, outcome)
+}
+
+/// Takes exemplars behind their samples and counts those that are there now. Version 1.0 drops the others without a word;
+/// in 2.0 those that are too late are refused.
+fn append_exemplars(
+    store: &Store,
+    shown: Vec<(Labels, Exemplar)>,
+    version: Version,
+    outcome: &mut Outcome,
+) -> Result<usize, Error> {
+    let with_series = shown.iter().map(|(labels, exemplar)| (store.series(labels), exemplar.clone()));
+    let outcomes = store.append_exemplars(&with_series.collect::<Vec<_>>())?;
+    let mut late = 0;
+    for (one, (labels, _)) in outcomes.iter().zip(&shown) {
+        if *one == ExemplarOutcome::OutOfOrder {
+            late += 1;
+            if version == Version::V2 {
+                outcome.refuse(1, || format!("out of order exemplar for series {labels}"));
+            }
+        }
+    }
+    if late > 0 {
+        tracing::warn!(num_dropped = late, "Error on ingesting out-of-order exemplars");
+    }
+    let there = |one: &&ExemplarOutcome| matches!(one, ExemplarOutcome::Taken | ExemplarOutcome::Passed);
+    Ok(outcomes.iter().filter(there).count())
 }
 
 /// Appends, and a second time what was refused because the store forgot an idle series between lookup and append.
@@ -268,13 +316,13 @@ fn append(store: &Store, batch: &Batch<'_>) -> Result<AppendOutcome, Error> {
     Ok(outcome)
 }
 
-fn respond(version: Version, samples: usize, histograms: usize, mut outcome: Outcome) -> Response {
+fn respond(version: Version, [samples, histograms, exemplars]: [usize; 3], mut outcome: Outcome) -> Response {
     let headers = match version {
         Version::V1 => Vec::new(),
         Version::V2 => vec![
             ("X-Prometheus-Remote-Write-Samples-Written", samples.to_string()),
             ("X-Prometheus-Remote-Write-Histograms-Written", histograms.to_string()),
-            ("X-Prometheus-Remote-Write-Exemplars-Written", "0".to_owned()),
+            ("X-Prometheus-Remote-Write-Exemplars-Written", exemplars.to_string()),
         ],
     };
     if outcome.refused == 0 {

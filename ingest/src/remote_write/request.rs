@@ -12,17 +12,27 @@ pub struct Request<'a> {
     pub labels: Vec<(&'a str, &'a str)>,
     pub samples: Vec<RawSample>,
     pub histograms: Vec<RawHistogram>,
+    pub exemplars: Vec<RawExemplar<'a>>,
     pub series: Vec<RawSeries>,
     pub metadata: Vec<RawMetadata<'a>>,
 }
 
-/// One series: where its labels, samples and histograms end in the request's lists (they start where the previous series' end).
+/// An exemplar; its labels are in the order sent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RawExemplar<'a> {
+    pub labels: Vec<(&'a str, &'a str)>,
+    pub value: f64,
+    /// 0 where unknown.
+    pub timestamp_ms: i64,
+}
+
+/// One series: where its labels, samples, histograms and exemplars end in the request's lists (they start where the previous series' end).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RawSeries {
     pub labels_end: usize,
     pub samples_end: usize,
     pub histograms_end: usize,
-    pub exemplar_count: usize,
+    pub exemplars_end: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -71,37 +81,52 @@ pub fn decode_v1(bytes: &[u8]) -> Result<Request<'_>, DecodeError> {
 
 fn decode_series_v1<'a>(bytes: &'a [u8], request: &mut Request<'a>) -> Result<(), DecodeError> {
     let mut message = Message::new(bytes);
-    let mut exemplar_count = 0;
     while let Some(field) = message.next_field()? {
         match field.number {
-            1 => {
-                let mut label = Message::new(field.bytes()?);
-                let (mut name, mut value) = ("", "");
-                while let Some(field) = label.next_field()? {
-                    match field.number {
-                        1 => name = field.text()?,
-                        2 => value = field.text()?,
-                        _ => {}
-                    }
-                }
-                request.labels.push((name, value));
-            }
+            1 => request.labels.push(decode_label(field.bytes()?)?),
             2 => request.samples.push(decode_sample(field.bytes()?)?),
-            3 => exemplar_count += 1,
+            3 => request.exemplars.push(decode_exemplar_v1(field.bytes()?)?),
             4 => request.histograms.push(decode_histogram(field.bytes()?)?),
             _ => {}
         }
     }
-    push_series(request, exemplar_count);
+    push_series(request);
     Ok(())
 }
 
-fn push_series(request: &mut Request<'_>, exemplar_count: usize) {
+fn decode_label(bytes: &[u8]) -> Result<(&str, &str), DecodeError> {
+    let (mut name, mut value) = ("", "");
+    let mut message = Message::new(bytes);
+    while let Some(field) = message.next_field()? {
+        match field.number {
+            1 => name = field.text()?,
+            2 => value = field.text()?,
+            _ => {}
+        }
+    }
+    Ok((name, value))
+}
+
+fn decode_exemplar_v1(bytes: &[u8]) -> Result<RawExemplar<'_>, DecodeError> {
+    let mut exemplar = RawExemplar { labels: Vec::new(), value: 0.0, timestamp_ms: 0 };
+    let mut message = Message::new(bytes);
+    while let Some(field) = message.next_field()? {
+        match field.number {
+            1 => exemplar.labels.push(decode_label(field.bytes()?)?),
+            2 => exemplar.value = field.double()?,
+            3 => exemplar.timestamp_ms = field.varint()? as i64,
+            _ => {}
+        }
+    }
+    Ok(exemplar)
+}
+
+fn push_series(request: &mut Request<'_>) {
     request.series.push(RawSeries {
         labels_end: request.labels.len(),
         samples_end: request.samples.len(),
         histograms_end: request.histograms.len(),
-        exemplar_count,
+        exemplars_end: request.exemplars.len(),
     });
 }
 
@@ -172,7 +197,6 @@ fn decode_series_v2<'a>(
     request: &mut Request<'a>,
 ) -> Result<(), DecodeError> {
     references.clear();
-    let mut exemplar_count = 0;
     let mut metadata = None;
     let mut message = Message::new(bytes);
     while let Some(field) = message.next_field()? {
@@ -180,7 +204,7 @@ fn decode_series_v2<'a>(
             1 => field.varints(references)?,
             2 => request.samples.push(decode_sample(field.bytes()?)?),
             3 => request.histograms.push(decode_histogram(field.bytes()?)?),
-            4 => exemplar_count += 1,
+            4 => request.exemplars.push(decode_exemplar_v2(field.bytes()?, symbols)?),
             5 => metadata = Some(field.bytes()?),
             _ => {}
         }
@@ -209,6 +233,27 @@ fn decode_series_v2<'a>(
         }
         request.metadata.push(raw);
     }
-    push_series(request, exemplar_count);
+    push_series(request);
     Ok(())
+}
+
+fn decode_exemplar_v2<'a>(bytes: &'a [u8], symbols: &[&'a str]) -> Result<RawExemplar<'a>, DecodeError> {
+    let mut exemplar = RawExemplar { labels: Vec::new(), value: 0.0, timestamp_ms: 0 };
+    let mut references = Vec::new();
+    let mut message = Message::new(bytes);
+    while let Some(field) = message.next_field()? {
+        match field.number {
+            1 => field.varints(&mut references)?,
+            2 => exemplar.value = field.double()?,
+            3 => exemplar.timestamp_ms = field.varint()? as i64,
+            _ => {}
+        }
+    }
+    if !references.len().is_multiple_of(2) {
+        return Err(DecodeError::OddLabelRefs);
+    }
+    for pair in references.chunks_exact(2) {
+        exemplar.labels.push((symbol(symbols, pair[0])?, symbol(symbols, pair[1])?));
+    }
+    Ok(exemplar)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pilaster_model::{Histogram, stale_nan};
-use pilaster_storage::{HistogramSample, Metadata, RejectReason, Sample, SeriesRef, Store};
+use pilaster_storage::{Exemplar, ExemplarOutcome, HistogramSample, Metadata, RejectReason, Sample, SeriesRef, Store};
 use tokio::time::Instant;
 
 use super::ScrapeOptions;
@@ -49,6 +49,8 @@ pub(super) struct Taker {
     cache: SeriesCache,
     report: Report,
     pending: Vec<Pending>,
+    /// By positions of pending samples.
+    exemplars: Vec<(usize, Exemplar)>,
     starts: Starts,
 }
 
@@ -105,7 +107,8 @@ impl Taker {
                 if !body.is_empty() {
                     self.starts.begin();
                     let (cache, starts, pending) = (&mut self.cache, &mut self.starts, &mut self.pending);
-                    let mut reading = Reading::new(job, target, scrape_ms, cache, starts, pending);
+                    let exemplars = &mut self.exemplars;
+                    let mut reading = Reading::new(job, target, scrape_ms, cache, starts, pending, exemplars);
                     error = reading.read(&body, &content_type).err();
                     counts = Counts { body_bytes: counts.body_bytes, ..reading.finish() };
                 }
@@ -127,6 +130,7 @@ impl Taker {
             }
         } else {
             self.pending.clear();
+            self.exemplars.clear();
         }
         let stale = self.cache.stale();
         let duration = begun.elapsed();
@@ -151,6 +155,7 @@ impl Taker {
         if success {
             self.publish_metadata(job, target, scrape);
         }
+        self.commit_exemplars(job, target);
         self.pending = Vec::new();
         if self.cache.finish(success) {
             job.counters.cache_flushes_forced.fetch_add(1, Ordering::Relaxed);
@@ -220,6 +225,50 @@ impl Taker {
         {
             job.counters.commits_failed.fetch_add(1, Ordering::Relaxed);
             tracing::error!(target = target.url(), err = %error, "Scrape commit failed");
+        }
+    }
+
+    /// Brings exemplars to the store; a scrape does not fail by them.
+    fn commit_exemplars(&mut self, job: &Job, target: &Target) {
+        let mut exemplars = std::mem::take(&mut self.exemplars);
+        if exemplars.is_empty() {
+            return;
+        }
+        exemplars.sort_by(|(at, a), (other_at, b)| {
+            let by_time = || a.timestamp_ms.cmp(&b.timestamp_ms);
+            at.cmp(other_at).then_with(by_time).then_with(|| a.value.total_cmp(&b.value))
+        });
+        let mut batch = Vec::with_capacity(exemplars.len());
+        let mut places = Vec::with_capacity(exemplars.len());
+        for (at, exemplar) in exemplars {
+            let series = self.cache.series(self.pending[at].entry).and_then(|(_, series)| *series);
+            if let Some(series) = series {
+                batch.push((series, exemplar));
+                places.push(at);
+            }
+        }
+        let outcomes = match job.store.append_exemplars(&batch) {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                tracing::error!(target = target.url(), err = %error, "Exemplars not stored");
+                return;
+            }
+        };
+        // Of a histogram's exemplars some are always old: it counts when all are.
+        let mut out_of_order = 0;
+        let of_series: Vec<_> = places.into_iter().zip(outcomes).collect();
+        for of_series in of_series.chunk_by(|a, b| a.0 == b.0) {
+            if of_series.iter().all(|(_, outcome)| *outcome == ExemplarOutcome::OutOfOrder) {
+                out_of_order += of_series.len();
+            }
+        }
+        add(&job.counters.exemplars_out_of_order, out_of_order);
+        if out_of_order > 0 {
+            tracing::warn!(
+                target = target.url(),
+                num_dropped = out_of_order,
+                "Error on ingesting out-of-order exemplars"
+            );
         }
     }
 

@@ -6,16 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::MutexGuard;
-use pilaster_model::histogram::{ClassicBuckets, MIN_SCHEMA};
+use pilaster_model::histogram::MIN_SCHEMA;
 use pilaster_model::{Histogram, Labels, METRIC_NAME};
+use pilaster_storage::Exemplar;
 
 use super::append::{Counts, Job, Pending, Value};
 use super::cache::{EntryKind, SeriesCache, StartGroup};
-use super::classic::Collector;
+use super::classic::{Collector, Complete};
 use super::labels::{LabelError, series_labels};
 use super::starts::Starts;
 use super::stats::add;
 use super::target::{MetadataEntry, Target};
+use crate::exposition;
 use crate::exposition::protobuf::{self, Family, Metric, MetricValue};
 use crate::exposition::{BodyFormat, Entry, Format, MetricKind, Parser, format_bound, format_of};
 
@@ -32,6 +34,8 @@ pub(super) struct Reading<'r> {
     cache: &'r mut SeriesCache,
     starts: &'r mut Starts,
     pending: &'r mut Vec<Pending>,
+    /// Exemplars of pending samples, by their positions; `None` where the store keeps none.
+    exemplars: Option<&'r mut Vec<(usize, Exemplar)>>,
     metadata: MutexGuard<'r, HashMap<String, MetadataEntry>>,
     counts: Counts,
     /// Samples that count for the limit.
@@ -57,6 +61,7 @@ impl<'r> Reading<'r> {
         cache: &'r mut SeriesCache,
         starts: &'r mut Starts,
         pending: &'r mut Vec<Pending>,
+        exemplars: &'r mut Vec<(usize, Exemplar)>,
     ) -> Reading<'r> {
         Reading {
             job,
@@ -66,6 +71,7 @@ impl<'r> Reading<'r> {
             cache,
             starts,
             pending,
+            exemplars: job.store.keeps_exemplars().then_some(exemplars),
             metadata: target.metadata.lock(),
             counts: Counts::default(),
             limited: 0,
@@ -119,6 +125,8 @@ impl<'r> Reading<'r> {
         let keep_classic = self.target.keeps_classic_histograms();
         let mut parser = Parser::new(format, body);
         let mut last_type = Cow::Borrowed("");
+        // Of the lines that the collector holds.
+        let mut collected_exemplars = Vec::new();
         while let Some(entry) = parser.next() {
             let entry = entry.map_err(|error| error.to_string())?;
             if let Some(collector) = &mut collector {
@@ -129,7 +137,11 @@ impl<'r> Reading<'r> {
                     _ => collector.complete(),
                 };
                 if let Some(complete) = collected.complete {
-                    self.converted(complete.key.as_bytes(), complete.timestamp_ms, &complete.labels, complete.buckets)?;
+                    let exemplars = std::mem::take(&mut collected_exemplars);
+                    self.converted(complete, exemplars)?;
+                }
+                if collected.taken && self.exemplars.is_some() {
+                    collected_exemplars.extend(parser.exemplar());
                 }
                 if collected.created || (collected.taken && !keep_classic) {
                     continue;
@@ -145,6 +157,11 @@ impl<'r> Reading<'r> {
                     let shown = parser.labels();
                     if let Some(accepted) = self.accept(sample.series, sample.timestamp_ms, shown, start, value)? {
                         self.push(accepted, Value::Float(value), None);
+                        if self.exemplars.is_some()
+                            && let Some(shown) = parser.exemplar()
+                        {
+                            self.show(&shown);
+                        }
                     }
                 }
                 Entry::Type { metric, kind } => {
@@ -156,7 +173,7 @@ impl<'r> Reading<'r> {
             }
         }
         if let Some(complete) = collector.and_then(|mut collector| collector.complete().complete) {
-            self.converted(complete.key.as_bytes(), complete.timestamp_ms, &complete.labels, complete.buckets)?;
+            self.converted(complete, collected_exemplars)?;
         }
         Ok(())
     }
@@ -185,7 +202,11 @@ impl<'r> Reading<'r> {
 
     fn protobuf_metric(&mut self, family: &Family<'_>, metric: &Metric<'_>) -> Result<(), String> {
         match &metric.value {
-            MetricValue::Number(value) => self.protobuf_float(family, metric, "", None, *value),
+            MetricValue::Number(value) => {
+                let pushed = self.protobuf_float(family, metric, "", None, *value)?;
+                metric.exemplars.iter().filter(|_| pushed).for_each(|(_, shown)| self.show(shown));
+                Ok(())
+            }
             MetricValue::Summary { count, sum, quantiles } => {
                 self.protobuf_float(family, metric, "_count", None, *count)?;
                 self.protobuf_float(family, metric, "_sum", None, *sum)?;
@@ -213,8 +234,10 @@ impl<'r> Reading<'r> {
                     self.protobuf_float(family, metric, "_sum", None, histogram.sum)?;
                     let infinite = histogram.buckets.last().is_some_and(|(bound, _)| *bound == f64::INFINITY);
                     let rest = (!infinite).then_some((f64::INFINITY, histogram.count));
-                    for (bound, count) in histogram.buckets.iter().copied().chain(rest) {
-                        self.protobuf_float(family, metric, "_bucket", Some(("le", bound)), count)?;
+                    for (index, (bound, count)) in histogram.buckets.iter().copied().chain(rest).enumerate() {
+                        let pushed = self.protobuf_float(family, metric, "_bucket", Some(("le", bound)), count)?;
+                        let of_bucket = metric.exemplars.iter().filter(|(bucket, _)| pushed && *bucket == Some(index));
+                        of_bucket.for_each(|(_, shown)| self.show(shown));
                     }
                 }
                 if convert {
@@ -233,7 +256,7 @@ impl<'r> Reading<'r> {
         suffix: &str,
         bound: Option<(&'static str, f64)>,
         value: f64,
-    ) -> Result<(), String> {
+    ) -> Result<bool, String> {
         let name = format!("{}{suffix}", family.name);
         let bound = bound.map(|(name, value)| (name, format_bound(value)));
         let key = metric.key(&name, bound.as_ref().map(|(name, value)| (*name, value.as_str())));
@@ -241,10 +264,12 @@ impl<'r> Reading<'r> {
         let own = metric.labels.iter().map(|(name, value)| (Cow::Borrowed(*name), Cow::Borrowed(*value)));
         let bound = bound.into_iter().map(|(name, value)| (Cow::Borrowed(name), Cow::Owned(value)));
         let shown = shown.chain(own).chain(bound);
-        if let Some(accepted) = self.accept(&key, metric.timestamp_ms, shown, |_| StartGroup::None, value)? {
+        let accepted = self.accept(&key, metric.timestamp_ms, shown, |_| StartGroup::None, value)?;
+        let pushed = accepted.is_some();
+        if let Some(accepted) = accepted {
             self.push(accepted, Value::Float(value), self.start(metric));
         }
-        Ok(())
+        Ok(pushed)
     }
 
     fn protobuf_histogram(
@@ -258,7 +283,13 @@ impl<'r> Reading<'r> {
         let shown = [(Cow::Borrowed(METRIC_NAME), Cow::Borrowed(family.name))].into_iter();
         let own = metric.labels.iter().map(|(name, value)| (Cow::Borrowed(*name), Cow::Borrowed(*value)));
         let start_ms = self.start(metric);
-        self.histogram(&key, metric.timestamp_ms, shown.chain(own), histogram, start_ms)
+        if self.histogram(&key, metric.timestamp_ms, shown.chain(own), histogram, start_ms)? {
+            // The histogram's own list, or those of its buckets where it has none.
+            let own_list = metric.exemplars.iter().any(|(bucket, _)| bucket.is_none());
+            let shown = metric.exemplars.iter().filter(|(bucket, _)| bucket.is_none() == own_list);
+            shown.for_each(|(_, shown)| self.show_dated(shown));
+        }
+        Ok(())
     }
 
     fn start(&self, metric: &Metric<'_>) -> Option<i64> {
@@ -266,16 +297,34 @@ impl<'r> Reading<'r> {
     }
 
     /// A classic histogram as one with custom buckets; buckets that make none are passed over, as in Prometheus.
-    fn converted(
-        &mut self,
-        key: &[u8],
-        timestamp_ms: Option<i64>,
-        labels: &[(String, String)],
-        buckets: ClassicBuckets,
-    ) -> Result<(), String> {
+    fn converted(&mut self, complete: Complete, exemplars: Vec<exposition::Exemplar<'_>>) -> Result<(), String> {
+        let Complete { key, labels, timestamp_ms, buckets } = complete;
         let Ok(histogram) = buckets.into_histogram() else { return Ok(()) };
         let shown = labels.iter().map(|(name, value)| (Cow::Borrowed(name.as_str()), Cow::Borrowed(value.as_str())));
-        self.histogram(key, timestamp_ms, shown, histogram, None)
+        if self.histogram(key.as_bytes(), timestamp_ms, shown, histogram, None)? {
+            exemplars.iter().for_each(|shown| self.show_dated(shown));
+        }
+        Ok(())
+    }
+
+    /// Notes an exemplar of the sample that was pushed last.
+    fn show(&mut self, shown: &exposition::Exemplar<'_>) {
+        let (Some(exemplars), Some(pending)) = (&mut self.exemplars, self.pending.last()) else { return };
+        let exemplar = Exemplar {
+            labels: Labels::from_pairs(shown.labels.iter().map(|(name, value)| (name, value))),
+            value: shown.value,
+            timestamp_ms: shown.timestamp_ms.unwrap_or(pending.timestamp_ms),
+            has_timestamp: shown.timestamp_ms.is_some(),
+        };
+        exemplars.push((self.pending.len() - 1, exemplar));
+    }
+
+    /// [`Reading::show`] for a native histogram, which may show the same one for long: without a timestamp nobody could
+    /// tell.
+    fn show_dated(&mut self, shown: &exposition::Exemplar<'_>) {
+        if shown.timestamp_ms.is_some() {
+            self.show(shown);
+        }
     }
 
     fn histogram<'a>(
@@ -285,13 +334,15 @@ impl<'r> Reading<'r> {
         shown: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>,
         histogram: Histogram,
         start_ms: Option<i64>,
-    ) -> Result<(), String> {
-        let Some(accepted) = self.accept(key, timestamp_ms, shown, |_| StartGroup::None, 0.0)? else { return Ok(()) };
+    ) -> Result<bool, String> {
+        let Some(accepted) = self.accept(key, timestamp_ms, shown, |_| StartGroup::None, 0.0)? else {
+            return Ok(false);
+        };
         match within_limits(histogram, &self.job.config) {
             Some(histogram) => self.push(accepted, Value::Histogram(Arc::new(histogram)), start_ms),
             None => self.over_bucket_limit = true,
         }
-        Ok(())
+        Ok(!self.over_bucket_limit)
     }
 
     /// Finds or makes the series shown as `series`; `None` where its sample goes no further.

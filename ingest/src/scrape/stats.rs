@@ -32,6 +32,7 @@ counters! {
     samples_out_of_order,
     samples_duplicate,
     samples_out_of_bounds,
+    exemplars_out_of_order,
     exceeded_sample_limit,
     exceeded_body_size_limit,
     exceeded_label_limits,

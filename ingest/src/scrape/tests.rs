@@ -9,7 +9,7 @@ use axum::response::Response;
 use parking_lot::Mutex;
 use pilaster_model::{TimeRange, is_stale};
 use pilaster_storage::env::Env;
-use pilaster_storage::{Store, StoreOptions};
+use pilaster_storage::{Exemplar, Store, StoreOptions};
 use tokio::time::Instant;
 
 use super::append::{Job, Taker};
@@ -21,7 +21,8 @@ use crate::config::{GlobalConfig, ScrapeConfig};
 
 fn store() -> (tempfile::TempDir, Arc<Store>) {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(StoreOptions::new(folder.path()), Env::real()).unwrap();
+    let options = StoreOptions { max_exemplars: 100, ..StoreOptions::new(folder.path()) };
+    let store = Store::open(options, Env::real()).unwrap();
     (folder, store)
 }
 
@@ -408,6 +409,87 @@ fn protobuf_body() -> Vec<u8> {
         family("h", 4, vec![message(&[label("x", "1"), Part::Bytes(7, both_histograms())])]),
     ];
     body.concat()
+}
+
+/// All exemplars in the store: series' name and bound, trace, value and time of each.
+fn exemplars(store: &Store) -> Vec<String> {
+    let all = store.exemplars(&[vec![]], TimeRange::ALL);
+    let texts = all.iter().flat_map(|one| {
+        let (name, bound) = (one.series.metric_name(), one.series.get("le"));
+        let show = move |e: &Exemplar| format!("{name}{bound} {} {}@{}", e.labels, e.value, e.timestamp_ms);
+        one.exemplars.iter().map(show)
+    });
+    texts.collect()
+}
+
+#[tokio::test]
+async fn exemplars_of_open_metrics() {
+    let body = |trace: &str| {
+        format!(
+            "# TYPE c counter\nc_total 5 # {{trace_id=\"{trace}\"}} 1.5 0.5\nc_total{{x=\"a\"}} 5 3 # {{}} 2\n\
+             # TYPE h histogram\nh_bucket{{le=\"1\"}} 3 # {{a=\"q\\\"\",b=\"2\"}} 0.5 0.25\nh_bucket{{le=\"+Inf\"}} 3\n\
+             h_count 3\nh_sum 1\n# EOF\n"
+        )
+    };
+    let open_metrics = "application/openmetrics-text; version=1.0.0";
+    let mut bench = Bench::new("{job_name: j}");
+    assert_eq!(bench.take_as(open_metrics, &body("a"), 1000), "");
+    let first = ["c_total {trace_id=\"a\"} 1.5@500", "c_total {} 2@3000", "h_bucket1.0 {a=\"q\\\"\", b=\"2\"} 0.5@250"];
+    assert_eq!(exemplars(&bench.job.store), first);
+    // Shown again they are the same, and what is older than the last one of its series is refused.
+    assert_eq!(bench.take_as(open_metrics, &body("a"), 2000), "");
+    assert_eq!(bench.take_as(open_metrics, &body("b").replace("1.5 0.5", "1.5 0.4"), 3000), "");
+    assert_eq!(exemplars(&bench.job.store), first);
+    assert_eq!(bench.job.counters.read().exemplars_out_of_order, 1);
+    // Of a body that is wrong somewhere nothing is taken.
+    assert_ne!(bench.take_as(open_metrics, &body("c").replace("0.5\n", "0.9\n").replace("# EOF", "x"), 4000), "");
+    assert_eq!(exemplars(&bench.job.store), first);
+    // A classic histogram that is converted has those that tell their time.
+    let mut bench = Bench::new("{job_name: j, convert_classic_histograms_to_nhcb: true}");
+    assert_eq!(bench.take_as(open_metrics, &body("a"), 1000), "");
+    let last = exemplars(&bench.job.store).pop().unwrap();
+    assert_eq!(last, "h {a=\"q\\\"\", b=\"2\"} 0.5@250");
+}
+
+#[tokio::test]
+async fn exemplars_of_protobuf() {
+    let shown = |trace: &str, value: f64, seconds: Option<u64>| {
+        let mut parts = vec![label("trace_id", trace), Part::Double(2, value)];
+        parts.extend(seconds.map(|seconds| Part::Bytes(3, message(&[Part::Varint(1, seconds)]))));
+        message(&parts)
+    };
+    let counter = message(&[Part::Double(1, 5.0), Part::Bytes(2, shown("c", 1.0, None))]);
+    let bucket = |bound: f64, exemplar: Vec<u8>| {
+        Part::Bytes(3, message(&[Part::Varint(1, 7), Part::Double(2, bound), Part::Bytes(3, exemplar)]))
+    };
+    let histogram = |own: &[Vec<u8>]| {
+        let mut histogram = both_histograms();
+        let mut more = vec![bucket(3.0, shown("old", 2.5, None)), bucket(4.0, shown("new", 3.5, Some(7)))];
+        more.extend(own.iter().map(|exemplar| Part::Bytes(16, exemplar.clone())));
+        histogram.extend(message(&more));
+        message(&[Part::Bytes(7, histogram)])
+    };
+    let body = |own: &[Vec<u8>]| {
+        let counter = message(&[Part::Bytes(3, counter.clone())]);
+        [family("c_total", 0, vec![counter]), family("h", 4, vec![histogram(own)])].concat()
+    };
+    let mut bench = Bench::new("{job_name: j}");
+    assert_eq!(bench.take_bytes(PROTOBUF, body(&[]), 1000), "");
+    let classic = [
+        "c_total {trace_id=\"c\"} 1@1000",
+        "h_bucket3.0 {trace_id=\"old\"} 2.5@1000",
+        "h_bucket4.0 {trace_id=\"new\"} 3.5@7000",
+    ];
+    assert_eq!(exemplars(&bench.job.store), classic);
+    // Native ones need their time; those of buckets stand in for them.
+    let native = "{job_name: j, scrape_native_histograms: true}";
+    let mut bench = Bench::new(native);
+    assert_eq!(bench.take_bytes(PROTOBUF, body(&[]), 1000), "");
+    assert_eq!(exemplars(&bench.job.store)[1..], ["h {trace_id=\"new\"} 3.5@7000"]);
+    let mut bench = Bench::new(native);
+    let own = [shown("2", 1.0, Some(9)), shown("1", 2.0, Some(8)), shown("3", 3.0, None)];
+    assert_eq!(bench.take_bytes(PROTOBUF, body(&own), 1000), "");
+    assert_eq!(exemplars(&bench.job.store)[1..], ["h {trace_id=\"1\"} 2@8000", "h {trace_id=\"2\"} 1@9000"]);
 }
 
 const NATIVE: &str = "{{count:7 sum:12.5 z_bucket:1 z_bucket_w:0.001 buckets:[1 2 2] n_buckets:[1]}}";

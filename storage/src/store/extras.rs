@@ -59,6 +59,10 @@ impl Store {
         self.exemplars.select(selectors, range)
     }
 
+    pub fn keeps_exemplars(&self) -> bool {
+        self.exemplars.stats().max > 0
+    }
+
     /// Changes how many exemplars are kept; of too many those go that came first.
     pub fn resize_exemplars(&self, max: usize) {
         self.exemplars.resize(max);

@@ -80,6 +80,52 @@ fn histograms_arrive_and_wrong_ones_are_refused() {
     assert!(pilaster_model::is_stale(read.values[1]));
 }
 
+/// A field that holds bytes; all of these tests' are short.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[number << 3 | 2, bytes.len() as u8], bytes].concat()
+}
+
+/// A double as field `number`, and a timestamp behind it.
+fn at(number: u8, value: f64, timestamp_ms: i64) -> Vec<u8> {
+    let mut out = [&[number << 3 | 1][..], &value.to_le_bytes(), &[(number + 1) << 3]].concat();
+    let mut rest = timestamp_ms as u64;
+    while rest > 127 {
+        out.push(rest as u8 | 128);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
+    out
+}
+
+#[test]
+fn exemplars_of_version_2_are_counted_and_late_ones_refused() {
+    let send = |store: &Store, exemplars: &[(f64, i64)]| {
+        let mut series = [field(1, &[1, 2]), field(2, &at(1, 1.0, NOW_MS))].concat();
+        for (value, timestamp_ms) in exemplars {
+            series.extend(field(4, &[field(1, &[3, 4]), at(2, *value, *timestamp_ms)].concat()));
+        }
+        let symbols = ["", "__name__", "a", "trace_id", "t"].map(|symbol| field(4, symbol.as_bytes())).concat();
+        receive(store, V2, "snappy", &compress(&[symbols, field(5, &series)].concat()), NOW_MS)
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions { max_exemplars: 10, ..StoreOptions::new(dir.path()) };
+    let store = Store::open(options, Env::real()).unwrap();
+    let answer = send(&store, &[(1.0, NOW_MS), (2.0, NOW_MS + 1), (2.0, NOW_MS + 1)]);
+    assert_eq!((answer.status, answer.headers[2].1.as_str()), (204, "3"), "{}", answer.body);
+    let answer = send(&store, &[(3.0, NOW_MS - 5), (3.0, NOW_MS + 2)]);
+    assert_eq!((answer.status, answer.headers[2].1.as_str()), (400, "1"));
+    assert!(answer.body.contains("out of order exemplar"), "{}", answer.body);
+    let found = store.exemplars(&[vec![Matcher::equal(METRIC_NAME, "a")]], TimeRange::ALL);
+    assert_eq!(found[0].exemplars.len(), 3);
+    assert_eq!(found[0].exemplars[0].labels, Labels::from_pairs([("trace_id", "t")]));
+    // Where none are kept they are passed over, as by a Prometheus without the feature.
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(StoreOptions::new(dir.path()), Env::real()).unwrap();
+    let answer = send(&store, &[(1.0, NOW_MS), (0.0, 5)]);
+    assert_eq!((answer.status, answer.headers[2].1.as_str()), (204, "2"));
+    assert!(store.exemplars(&[vec![]], TimeRange::ALL).is_empty());
+}
+
 #[test]
 fn a_refused_sample_is_named_and_the_others_stay() {
     let dir = tempfile::tempdir().unwrap();
