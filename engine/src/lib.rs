@@ -3,6 +3,7 @@
 pub mod api;
 pub mod app;
 mod arguments;
+pub mod blocks;
 pub mod build;
 pub mod config;
 mod connection;

@@ -162,6 +162,7 @@ async fn live(
 
     let mut maintenance = tokio::time::interval(MAINTENANCE_INTERVAL);
     maintenance.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut maintaining = None;
     loop {
         tokio::select! {
             asked = signals.next() => match asked {
@@ -183,7 +184,10 @@ async fn live(
                 }
             },
             _ = maintenance.tick() => {
-                maintain(app, &store);
+                // One at a time: an object store that is away makes it long.
+                if maintaining.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
+                    maintaining = Some(maintain(app, &store));
+                }
             }
         }
     }
@@ -316,6 +320,8 @@ fn external_url(flags: &Flags, first: SocketAddr) -> Result<(String, String), Se
 fn open_store(app: &App) -> Result<Arc<Store>, ServerError> {
     let started = Instant::now();
     let flags = &app.flags;
+    let blocks = crate::blocks::object_options(flags, &app.config().blocks, &Env::real())
+        .map_err(|error| ServerError::Storage(format!("storage.blocks: {error}")))?;
     let options = StoreOptions {
         retention_ms: app.retention.ms,
         retention_bytes: app.retention.bytes,
@@ -325,6 +331,7 @@ fn open_store(app: &App) -> Result<Arc<Store>, ServerError> {
         out_of_order_ms: app.config().out_of_order_ms,
         wal_sync: if flags.get("storage.tsdb.wal-sync") == "written" { WalSync::Written } else { WalSync::Commit },
         wal_segment_bytes: usize::try_from(flags.bytes("storage.tsdb.wal-segment-size")).unwrap_or(usize::MAX),
+        blocks,
         ..StoreOptions::new(flags.get("storage.tsdb.path"))
     };
     let progress = |progress: ReplayProgress| {
@@ -419,7 +426,7 @@ async fn until_stopped(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-fn maintain(app: &Arc<App>, store: &Arc<Store>) {
+fn maintain(app: &Arc<App>, store: &Arc<Store>) -> tokio::task::JoinHandle<()> {
     let (app, store) = (app.clone(), store.clone());
     tokio::task::spawn_blocking(move || {
         let started = Instant::now();
@@ -428,7 +435,7 @@ fn maintain(app: &Arc<App>, store: &Arc<Store>) {
             tracing::error!(error = crate::api::with_causes(&error), "storage maintenance failed; it is tried again");
         }
         app.metrics.maintenance_seconds.with(&[]).observe(started.elapsed().as_secs_f64());
-    });
+    })
 }
 
 /// Puts the configuration file into effect; on an error everything stays as it was.
@@ -448,7 +455,10 @@ async fn try_reload(app: &Arc<App>, scrapes: &Arc<ScrapeManager>) -> Result<(), 
         |error: String| format!("couldn't load configuration (--config.file={:?}): {error}", file.to_string_lossy());
     let config = Config::load(file).map_err(|error| reason(error.to_string()))?;
     warn_of_config(&config);
-    if Retention::new(&app.flags, &config) != app.retention || config.out_of_order_ms != app.config().out_of_order_ms {
+    if Retention::new(&app.flags, &config) != app.retention
+        || config.out_of_order_ms != app.config().out_of_order_ms
+        || config.blocks != app.config().blocks
+    {
         tracing::warn!("changed storage settings take effect when the server is started again");
     }
     scrapes.apply(config.scrape_configs.clone()).await.map_err(|error| reason(error.to_string()))?;

@@ -12,7 +12,8 @@ use pilaster_promql::promqltest::{
 use pilaster_promql::source::Source;
 use pilaster_promql::{Engine, EngineOptions};
 use pilaster_storage::env::Env;
-use pilaster_storage::{HistogramSample, Sample, Store, StoreOptions, WalSync};
+use pilaster_storage::env::objects::{Objects, open_url};
+use pilaster_storage::{HistogramSample, ObjectOptions, Sample, Store, StoreOptions, WalSync};
 
 /// Where the samples of a script are when it asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,12 +24,20 @@ enum Place {
     Both,
     /// In many small blocks that were merged, by a store that was closed and opened since.
     Reopened,
+    /// In the blocks of an object store, the newest part in the head; opened again without a cache.
+    ObjectStore,
 }
 
 /// A store that is emptied by beginning another one.
 struct StoreWorld {
     place: Place,
-    store: Option<(tempfile::TempDir, Arc<Store>)>,
+    store: Option<(Home, Arc<Store>)>,
+}
+
+/// What outlives a store.
+struct Home {
+    dir: tempfile::TempDir,
+    objects: Option<Arc<dyn Objects>>,
 }
 
 impl StoreWorld {
@@ -41,28 +50,34 @@ impl StoreWorld {
             return Ok(store.clone());
         }
         let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
-        let store = open(&dir)?;
-        self.store = Some((dir, store.clone()));
+        let far = self.place == Place::ObjectStore;
+        let objects = far.then(|| open_url("memory:///scripts", &[], Env::real().files)).transpose()?;
+        let home = Home { dir, objects };
+        let store = open(&home)?;
+        self.store = Some((home, store.clone()));
         Ok(store)
     }
 
     fn reopen(&mut self) -> Result<(), String> {
-        if let Some((dir, store)) = self.store.take() {
+        if let Some((home, store)) = self.store.take() {
             drop(store);
-            let store = open(&dir)?;
-            self.store = Some((dir, store));
+            // Nothing is cached yet, or nothing stays so.
+            let _ = std::fs::remove_dir_all(home.dir.path().join("cache"));
+            let store = open(&home)?;
+            self.store = Some((home, store));
         }
         Ok(())
     }
 }
 
-fn open(dir: &tempfile::TempDir) -> Result<Arc<Store>, String> {
+fn open(home: &Home) -> Result<Arc<Store>, String> {
     let options = StoreOptions {
         // A script may load anything after anything.
         out_of_order_ms: i64::MAX / 4,
         wal_sync: WalSync::Written,
         wal_segment_bytes: 1 << 20,
-        ..StoreOptions::new(dir.path())
+        blocks: home.objects.clone().map(ObjectOptions::new),
+        ..StoreOptions::new(home.dir.path())
     };
     Store::open(options, Env::real()).map_err(|error| error.to_string())
 }
@@ -95,6 +110,16 @@ impl World for StoreWorld {
                     }
                 }
                 store.maintain().map_err(|error| error.to_string())?;
+                drop(store);
+                self.reopen()
+            }
+            Place::ObjectStore => {
+                for part in 0..3 {
+                    append(&store, series, |index, count| index * 3 / count == part)?;
+                    if part != 2 {
+                        flush(&store)?;
+                    }
+                }
                 drop(store);
                 self.reopen()
             }
@@ -197,6 +222,11 @@ fn scripts_over_blocks() {
 #[test]
 fn scripts_over_blocks_and_head() {
     check(Place::Both, &[4]);
+}
+
+#[test]
+fn scripts_over_an_object_store() {
+    check(Place::ObjectStore, &[4]);
 }
 
 #[test]

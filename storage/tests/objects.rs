@@ -95,7 +95,7 @@ fn whole_error(error: &dyn std::error::Error) -> String {
 #[test]
 fn samples_last_in_every_kind_of_store_without_the_cache() {
     let dir = tempfile::tempdir().unwrap();
-    let url = |url: &str| open_url(url, &BTreeMap::new(), Env::real().files).unwrap();
+    let url = |url: &str| open_url(url, &[], Env::real().files).unwrap();
     let (file, memory) = (url(&format!("file://{}/blocks", dir.path().display())), url("memory:///pilaster/one"));
     let sim = Sim::new(1);
     let bucket = Bucket::new().seen_from(&sim, "p");
@@ -333,6 +333,20 @@ fn an_outage_stops_neither_samples_nor_a_restart() {
         bucket.names().iter().filter(|name| name.starts_with("p/samples/")).count() as u64,
         2 * store.stats().blocks
     );
+}
+
+#[test]
+fn a_life_that_ended_right_after_its_put_leaves_a_copy_to_the_next() {
+    let (bucket, sim) = (Bucket::new(), Sim::new(1));
+    let options = options(bucket.seen_from(&sim, "p"));
+    let store = open(&options, &sim);
+    fill(&store, 0..2, [100]);
+    store.flush().unwrap();
+    drop(store);
+    Files::remove(&sim, &Path::new(DIR).join("manifest.jsonl")).unwrap();
+    drop(open(&options, &sim));
+    outage(&bucket, true);
+    assert_eq!(open(&options, &sim).stats().blocks, 1);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use pilaster_storage::ObjectStats;
 
 use crate::app::App;
 use crate::metrics::TextWriter;
@@ -139,7 +140,40 @@ fn store(app: &App, text: &mut TextWriter) {
             (vec![("type", "histogram")], stats.histograms_appended as f64),
         ],
     );
+    if let Some(objects) = &stats.objects {
+        object_store(objects, text);
+    }
     text.gauge("pilaster_metadata_entries", "Metrics with metadata.", number(stats.metadata_entries));
+}
+
+fn object_store(stats: &ObjectStats, text: &mut TextWriter) {
+    let requests = &stats.requests;
+    let by_kind =
+        [("get", requests.gets), ("list", requests.lists), ("put", requests.puts), ("remove", requests.removals)];
+    text.values(
+        "pilaster_object_store_requests_total",
+        "counter",
+        "Requests to object stores, repetitions not counted.",
+        by_kind.iter().map(|(kind, count)| (vec![("operation", *kind)], *count as f64)),
+    );
+    for (name, help, value) in [
+        ("pilaster_object_store_requests_failed_total", "Calls to object stores without an answer.", requests.failed),
+        ("pilaster_object_store_read_bytes_total", "Bytes read from object stores.", requests.bytes_read),
+        ("pilaster_object_store_written_bytes_total", "Bytes sent to object stores.", requests.bytes_written),
+        ("pilaster_block_cache_hits_total", "Ranges of 64 KiB that the local cache had.", stats.cache.hits),
+        ("pilaster_block_cache_misses_total", "Ranges of 64 KiB that were read from afar.", stats.cache.misses),
+    ] {
+        text.counter(name, help, value as f64);
+    }
+    for (name, help, value) in [
+        ("pilaster_block_cache_bytes", "Bytes of samples in the local cache.", stats.cache.bytes),
+        ("pilaster_block_cache_limit_bytes", "Most bytes of samples in the local cache.", stats.cache.limit_bytes),
+        ("pilaster_block_sources", "Prefixes of other servers that are read.", stats.sources),
+        ("pilaster_block_sources_readable", "Those that could be read last time.", stats.sources_readable),
+        ("pilaster_block_source_blocks", "Blocks under prefixes of other servers.", stats.source_blocks),
+    ] {
+        text.gauge(name, help, value as f64);
+    }
 }
 
 fn scrapes(app: &App, text: &mut TextWriter) {

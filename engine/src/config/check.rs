@@ -109,6 +109,14 @@ fn walk(shape: &'static Shape, node: &Node, problems: &mut Vec<String>) -> Resul
             }
             _ => mismatch(node, go, problems),
         },
+        Shape::StoreOptions => match &node.value {
+            Value::Mapping(entries) => {
+                for (_, value) in entries {
+                    walk(&Shape::Text, value, problems)?;
+                }
+            }
+            _ => mismatch(node, "map[string]string", problems),
+        },
         Shape::Record(record) => walk_record(record, node, problems)?,
         Shape::Owned(read) => match read(node) {
             Ok(()) => {}

@@ -3,6 +3,7 @@
 //! YAML and the scrape part belong to the ingest crate. `schema` knows every other key, `check` refuses what does not
 //! fit, `print` shows the whole.
 
+mod blocks;
 mod check;
 mod print;
 mod schema;
@@ -14,6 +15,7 @@ use pilaster_ingest::config::{ByteSize, GlobalConfig, PromDuration, ScrapeConfig
 
 use pilaster_storage::RetentionRule;
 
+pub use self::blocks::{BlockPlace, BlocksConfig};
 use self::check::Refusal;
 
 /// Prometheus's.
@@ -47,6 +49,8 @@ pub struct Config {
     pub max_exemplars: i64,
     /// How far samples may be out of order.
     pub out_of_order_ms: i64,
+    /// Where blocks go.
+    pub blocks: BlocksConfig,
     /// What the file asks for and is not built yet: one sentence each.
     pub notices: Vec<String>,
     root: Node,
@@ -101,6 +105,7 @@ impl Config {
         }
         let exemplars = given(&root, "storage").and_then(|storage| given(storage, "exemplars"));
         let max_exemplars = exemplars.and_then(|node| given(node, "max_exemplars")).and_then(number);
+        let blocks = given(&root, "storage").and_then(|storage| given(storage, "blocks"));
         let rules = tsdb.map_or(&[][..], |tsdb| items(tsdb, "retention_rules"));
         Ok(Config {
             retention_percent: percent,
@@ -113,6 +118,7 @@ impl Config {
                 .and_then(|text| ByteSize::parse(text).ok())
                 .map(|size| size.0),
             out_of_order_ms: duration(tsdb, "out_of_order_time_window").unwrap_or(0),
+            blocks: BlocksConfig::read(blocks, directory).map_err(refuse)?,
             notices: notices(&root),
             global,
             scrape_configs,

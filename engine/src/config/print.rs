@@ -3,6 +3,7 @@
 use pilaster_ingest::config::yaml::{self, Node, Scalar, Value};
 use pilaster_ingest::config::{ByteSize, PromDuration};
 
+use super::blocks::may_be_shown;
 use super::given;
 use super::schema::{Field, Record, Shape};
 
@@ -47,6 +48,11 @@ fn shown(shape: &'static Shape, node: &Node) -> Node {
             pairs.sort_by(|a, b| a.0.cmp(&b.0));
             Node::mapping(pairs)
         }
+        Shape::StoreOptions => Node::mapping(node.entries().iter().map(|(key, value)| {
+            let name = key.text().unwrap_or_default();
+            let shown = if may_be_shown(name) { value.clone() } else { Node::plain("<secret>") };
+            (name.to_owned(), shown)
+        })),
         Shape::Any | Shape::Owned(_) => without_secrets(node),
         Shape::Secret => Node::plain("<secret>"),
         Shape::Duration => PromDuration::parse(text).map_or_else(|_| Node::string(text), Node::plain),
@@ -84,7 +90,7 @@ fn is_zero(shape: &Shape, node: &Node) -> bool {
         Shape::Duration => PromDuration::parse(text).is_ok_and(|duration| duration.ms() == 0),
         Shape::Bytes => ByteSize::parse(text).is_ok_and(|bytes| bytes.0 == 0),
         Shape::List(..) | Shape::FlowList(..) => node.items().is_empty(),
-        Shape::Map(..) => node.entries().is_empty(),
+        Shape::Map(..) | Shape::StoreOptions => node.entries().is_empty(),
         Shape::Any | Shape::Record(_) | Shape::Owned(_) => node.is_null(),
     }
 }

@@ -21,6 +21,8 @@ pub(super) enum Shape {
     /// A URL, whose password is not shown.
     Url,
     Bytes,
+    /// Options of an object store, by name; those that may be secret are not shown.
+    StoreOptions,
     /// Anything, printed as given: service discovery that is not built yet.
     Any,
     List(&'static Shape, &'static str),
@@ -356,8 +358,34 @@ const REMOTE_READ: Shape = Shape::Record(&Record {
 
 const STORAGE: Shape = Shape::Record(&Record {
     go: "config.StorageConfig",
-    groups: &[&[with_default("tsdb", TSDB, "{}"), field("exemplars", EXEMPLARS)]],
+    groups: &[&[with_default("tsdb", TSDB, "{}"), field("exemplars", EXEMPLARS), field("blocks", BLOCKS)]],
 });
+/// Not in Prometheus.
+const BLOCKS: Shape = Shape::Record(&Record {
+    go: "config.BlocksConfig",
+    groups: &[
+        BLOCK_PLACE,
+        &[
+            field(
+                "cache",
+                Shape::Record(&Record {
+                    go: "config.BlocksCacheConfig",
+                    groups: &[&[field("path", Text), field("max_bytes", Bytes)]],
+                }),
+            ),
+            field(
+                "read_from",
+                List(
+                    &Shape::Record(&Record { go: "config.BlocksPlace", groups: &[BLOCK_PLACE] }),
+                    "[]config.BlocksPlace",
+                ),
+            ),
+            field("refresh_interval", Duration),
+            field("take_over", Bool),
+        ],
+    ],
+});
+const BLOCK_PLACE: &[Field] = &[field("url", Url), field("options", Shape::StoreOptions)];
 const TSDB: Shape = Shape::Record(&Record {
     go: "config.plain",
     groups: &[&[

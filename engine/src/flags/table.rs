@@ -117,6 +117,25 @@ pub(super) static FLAGS: &[Flag] = &[
         "127.0.0.1:9432",
         "Address of SQL over the PostgreSQL protocol; empty turns it off.",
     ),
+    works(
+        "storage.blocks.url",
+        Text,
+        "",
+        "Where blocks go that do not stay in --storage.tsdb.path: s3://, gs://, az:// or file://. The file has options.",
+    ),
+    works(
+        "storage.blocks.cache.path",
+        Text,
+        "",
+        "Directory of what was read from there. Default: cache in the data directory.",
+    ),
+    works("storage.blocks.cache.max-bytes", Bytes, "10GB", "Most bytes of samples in that cache."),
+    works(
+        "storage.blocks.take-over",
+        Switch,
+        "false",
+        "Go on with the blocks there although they belong to another data directory, which must be gone for good.",
+    ),
     works("sql.max-memory", Bytes, "1GB", "Most memory of all SQL queries together."),
     works(
         "storage.tsdb.wal-sync",

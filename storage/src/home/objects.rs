@@ -40,6 +40,8 @@ pub struct ObjectHome {
     /// Whether nothing can lie there that the manifest does not know of.
     is_swept: AtomicBool,
     views_put: AtomicBool,
+    /// Paths of what was brought and had no manifest yet.
+    unnamed: Mutex<HashSet<String>>,
 }
 
 impl ObjectHome {
@@ -72,6 +74,7 @@ impl ObjectHome {
             keep_removed_ms: options.keep_removed_ms,
             is_swept: AtomicBool::new(false),
             views_put: AtomicBool::new(false),
+            unnamed: Mutex::default(),
         };
         remove_strangers(&*env.files, &home.upload_dir, &Manifest::default())?;
         if manifest.put_number == 0 && !manifest.blocks.is_empty() {
@@ -117,6 +120,12 @@ impl ObjectHome {
 
     pub fn store(&self, manifest: &mut Manifest) -> Result<(), Error> {
         let stored = self.record.lock().store(manifest);
+        let unnamed = &mut *self.unnamed.lock();
+        if !unnamed.is_empty() {
+            let named: HashSet<&String> =
+                manifest.blocks.iter().flat_map(|block| &block.files).map(|file| &file.path).collect();
+            unnamed.retain(|path| !named.contains(path));
+        }
         if stored.is_err() {
             self.is_swept.store(false, Ordering::Relaxed);
         }
@@ -124,8 +133,10 @@ impl ObjectHome {
     }
 
     pub fn bring(&self, meta: &BlockMeta) -> Result<(), Error> {
+        self.unnamed.lock().extend(meta.paths());
         let put = self.put_files(&self.upload_dir, meta);
         if put.is_err() {
+            self.unnamed.lock().retain(|path| !meta.files.iter().any(|file| file.path == *path));
             self.is_swept.store(false, Ordering::Relaxed);
         }
         for file in &meta.files {
@@ -170,6 +181,7 @@ impl ObjectHome {
             tracing::warn!(%error, "could not remove the objects of a dead block");
         }
         self.blocks.forget(paths);
+        self.unnamed.lock().retain(|path| !paths.contains(path));
         removed.is_ok()
     }
 
@@ -181,8 +193,9 @@ impl ObjectHome {
         let live = manifest.blocks.iter().flat_map(|block| &block.files).map(|file| &file.path);
         let known: HashSet<&String> = live.chain(manifest.removed.iter().flat_map(|block| &block.files)).collect();
         let there = self.objects.list(BLOCKS_DIR).map_err(Error::Objects)?;
-        let strangers: Vec<String> =
-            there.into_iter().map(|object| object.name).filter(|name| !known.contains(name)).collect();
+        let unnamed = self.unnamed.lock().clone();
+        let is_stranger = |name: &String| !known.contains(name) && !unnamed.contains(name);
+        let strangers: Vec<String> = there.into_iter().map(|object| object.name).filter(is_stranger).collect();
         if !strangers.is_empty() {
             tracing::info!(objects = strangers.len(), "removing objects that no block uses");
             self.objects.remove(&strangers).map_err(Error::Objects)?;

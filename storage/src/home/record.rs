@@ -156,6 +156,10 @@ impl Record {
         // A later attempt may still be on its way. While nothing is put after it, it can arrive.
         self.settled = self.pointer.attempts.last().is_none_or(|last| *last == there.put_number);
         if ours {
+            if there.put_number != copy.put_number {
+                // An earlier life ended right after its put.
+                self.write_copy(&there.encode()?)?;
+            }
             return Ok(there);
         }
         // The version just seen is the one to replace, whosever it is.
@@ -232,9 +236,13 @@ impl Record {
 
     /// The copy comes after the original and before anything is cut from the log.
     fn keep_copy(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let path = self.dir.join(FILE);
-        atomic_write(&*self.env.files, &path, bytes).map_err(Error::io("write", &path))?;
+        self.write_copy(bytes)?;
         self.settled = true;
         Ok(())
+    }
+
+    fn write_copy(&self, bytes: &[u8]) -> Result<(), Error> {
+        let path = self.dir.join(FILE);
+        atomic_write(&*self.env.files, &path, bytes).map_err(Error::io("write", &path))
     }
 }

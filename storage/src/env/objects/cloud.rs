@@ -1,6 +1,5 @@
 //! Object stores of the clouds, through the `object_store` crate.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::Range;
 use std::str::FromStr;
@@ -55,7 +54,7 @@ impl Drop for Cloud {
 }
 
 impl Cloud {
-    pub fn open(url: &Url, options: &BTreeMap<String, String>) -> Result<Cloud, String> {
+    pub fn open(url: &Url, options: &[(String, String)]) -> Result<Cloud, String> {
         let store = store_of(url, options)?;
         let prefix = Path::from_url_path(url.path()).map_err(|error| format!("{:?}: {error}", url.path()))?;
         let mut place = url.clone();
@@ -212,7 +211,7 @@ impl Objects for Cloud {
     }
 }
 
-fn store_of(url: &Url, options: &BTreeMap<String, String>) -> Result<Arc<dyn ObjectStore>, String> {
+fn store_of(url: &Url, options: &[(String, String)]) -> Result<Arc<dyn ObjectStore>, String> {
     let text = url.to_string();
     Ok(match url.scheme() {
         "s3" | "s3a" => {
@@ -236,12 +235,25 @@ fn store_of(url: &Url, options: &BTreeMap<String, String>) -> Result<Arc<dyn Obj
             }
             Arc::new(builder.build().map_err(|error| error.to_string())?)
         }
-        "memory" => match options.keys().next() {
-            Some(key) => return Err(format!("a memory:// URL takes no option {key:?}")),
+        "memory" => match options.first() {
+            Some((key, _)) => return Err(format!("a memory:// URL takes no option {key:?}")),
             None => Arc::new(InMemory::new()),
         },
         other => return Err(format!("{other}:// is none of s3://, gs://, az://, file:// and memory://")),
     })
+}
+
+/// Whether a variable of the environment is an option of this kind of store.
+pub fn is_option(scheme: &str, variable: &str) -> bool {
+    let name = variable.to_ascii_lowercase();
+    match scheme {
+        "s3" | "s3a" => variable.starts_with("AWS_") && name.parse::<AmazonS3ConfigKey>().is_ok(),
+        "gs" => variable.starts_with("GOOGLE_") && name.parse::<GoogleConfigKey>().is_ok(),
+        "az" | "azure" | "adl" | "abfs" | "abfss" => {
+            variable.starts_with("AZURE_") && name.parse::<AzureConfigKey>().is_ok()
+        }
+        _ => false,
+    }
 }
 
 /// Unknown options are mistakes: a misspelt `endpoint` would send samples elsewhere.

@@ -9,7 +9,6 @@ mod counted;
 mod files;
 pub mod sim;
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io;
 use std::ops::Range;
@@ -100,24 +99,33 @@ pub trait Objects: Send + Sync + Debug {
 
 /// Opens the prefix that `url` names: `s3://bucket/prefix`, `gs://…`, `az://…`, `file:///directory`, `memory:///`, which
 /// is empty and gone with the process. `options` are those of the `object_store` crate: `region`, `endpoint`,
-/// `access_key_id`, `allow_http` and so on. Nothing is asked of the store yet.
+/// `access_key_id`, `allow_http` and so on; of two that mean the same the later one counts. Nothing is asked of the store
+/// yet.
 ///
 /// # Errors
 /// What is wrong with URL or options, in a sentence that shows no value of an option.
-pub fn open_url(
-    url: &str,
-    options: &BTreeMap<String, String>,
-    files: Arc<dyn Files>,
-) -> Result<Arc<dyn Objects>, String> {
+pub fn open_url(url: &str, options: &[(String, String)], files: Arc<dyn Files>) -> Result<Arc<dyn Objects>, String> {
     let parsed = url::Url::parse(url).map_err(|error| format!("{url:?} is no URL: {error}"))?;
     if parsed.scheme() == "file" {
-        if let Some(key) = options.keys().next() {
+        if let Some((key, _)) = options.first() {
             return Err(format!("a file:// URL takes no option {key:?}"));
         }
         let dir = parsed.to_file_path().map_err(|()| format!("{url:?} names no absolute path of a directory"))?;
         return Ok(Arc::new(files::FileObjects::new(files, dir)));
     }
     Ok(Arc::new(cloud::Cloud::open(&parsed, options)?))
+}
+
+/// Those of `variables`, an environment, that are options of the kind of store that `url` names: `AWS_…` for S3, `GOOGLE_…`
+/// and `AZURE_…` for the others; ascending by name.
+pub fn credentials(url: &str, variables: impl Iterator<Item = (String, String)>) -> Vec<(String, String)> {
+    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+    let mut options: Vec<(String, String)> = variables
+        .filter(|(name, _)| cloud::is_option(scheme, name))
+        .map(|(name, value)| (name.to_ascii_lowercase(), value))
+        .collect();
+    options.sort_unstable();
+    options
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::sim::{Bucket, BucketFault, BucketFaultKind};
 use super::*;
 
 fn open(url: &str) -> Arc<dyn Objects> {
-    open_url(url, &BTreeMap::new(), Env::real().files).unwrap()
+    open_url(url, &[], Env::real().files).unwrap()
 }
 
 fn check(objects: &dyn Objects) {
@@ -83,13 +83,26 @@ fn mistakes_in_urls_and_options_are_told_without_values() {
         ("gs://bucket", Some("region"), "takes no option"),
         ("az://container", None, "Account must be specified"),
     ] {
-        let options = option.map(|key| (key.to_owned(), "hidden".to_owned())).into_iter().collect();
+        let options: Vec<_> = option.map(|key| (key.to_owned(), "hidden".to_owned())).into_iter().collect();
         let error = open_url(url, &options, files.clone()).unwrap_err();
         assert!(error.contains(said) && !error.contains("hidden"), "{url}: {error}");
     }
     let options = [("region", "us-east-1"), ("allow_http", "true"), ("endpoint", "http://127.0.0.1:1")];
-    let options = options.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let options = options.map(|(key, value)| (key.to_owned(), value.to_owned()));
     assert_eq!(open_url("s3://user:pass@bucket/x", &options, files).unwrap().place(), "s3://user@bucket/x");
+}
+
+#[test]
+fn the_environment_knows_credentials_of_its_kind_of_store() {
+    let variables =
+        [("AWS_REGION", "r"), ("AWS_ACCESS_KEY_ID", "k"), ("AWS_PAGER", "less"), ("GOOGLE_BUCKET", "g"), ("PATH", "p")];
+    let of = |url: &str| {
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        credentials(url, variables.into_iter()).into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+    };
+    assert_eq!(of("s3://b"), ["aws_access_key_id", "aws_region"]);
+    assert_eq!(of("gs://b"), ["google_bucket"]);
+    assert!(of("file:///x").is_empty() && of("az://c").is_empty());
 }
 
 #[test]
