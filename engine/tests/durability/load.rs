@@ -72,6 +72,11 @@ impl Load {
 
     /// Compares what the server has with what it promised; panics where that differs.
     pub async fn check(&self, client: &reqwest::Client, server: &Server) {
+        self.compare(client, server).await.unwrap_or_else(|error| panic!("{error}\n{}", server.log()));
+    }
+
+    /// What is wrong with what the server has.
+    pub async fn compare(&self, client: &reqwest::Client, server: &Server) -> Result<(), String> {
         let url = &server.url;
         let mut all = Ledger::default();
         for ledger in &self.ledgers {
@@ -79,8 +84,8 @@ impl Load {
             all.attempted.extend(ledger.attempted.iter().map(|(key, bits)| (*key, *bits)));
         }
         let end_ms = self.clock_ms.load(Ordering::Relaxed) + 1;
-        let there = read(client, url, end_ms, (end_ms - self.start_ms) / DAY_MS + 1).await.unwrap();
+        let there = read(client, url, end_ms, (end_ms - self.start_ms) / DAY_MS + 1).await?;
         assert!(there.warnings.is_empty(), "{:?}", there.warnings);
-        all.check(&there.samples).unwrap_or_else(|error| panic!("{error}\n{}", server.log()));
+        all.check(&there.samples)
     }
 }
