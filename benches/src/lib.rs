@@ -3,6 +3,7 @@
 pub mod answers;
 pub mod dataset;
 pub mod judge;
+pub mod load;
 pub mod random_query;
 pub mod server;
 pub mod table;

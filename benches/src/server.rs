@@ -111,10 +111,14 @@ impl Server {
         Writer { kind: self.kind, url: format!("{}/api/v1/write", self.url), client: self.client.clone() }
     }
 
+    /// What another task needs to ask this server.
+    pub fn asker(&self) -> Asker {
+        Asker { url: self.url.clone(), client: self.client.clone() }
+    }
+
     /// The raw body of a GET with parameters, whatever its status.
     pub async fn get(&self, path: &str, parameters: &[(&str, String)]) -> anyhow::Result<Vec<u8>> {
-        let answer = self.client.get(format!("{}{path}", self.url)).query(parameters).send().await?;
-        Ok(answer.bytes().await?.to_vec())
+        self.asker().get(path, parameters).await
     }
 
     /// The same, parsed.
@@ -146,17 +150,34 @@ impl Server {
 
     /// Bytes of all files below the data directory.
     pub fn disk_bytes(&self) -> u64 {
-        fn sum(dir: &Path) -> u64 {
-            let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-            entries
-                .map(|entry| match entry.metadata() {
-                    Ok(metadata) if metadata.is_dir() => sum(&entry.path()),
-                    Ok(metadata) => metadata.len(),
-                    Err(_) => 0,
-                })
-                .sum()
-        }
-        sum(&self.data_dir)
+        disk_bytes(&self.data_dir)
+    }
+}
+
+/// Bytes of all files below `dir`; 0 where there is no such directory.
+pub fn disk_bytes(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => disk_bytes(&entry.path()),
+            Ok(metadata) => metadata.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+/// Asks a server.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    url: String,
+    client: reqwest::Client,
+}
+
+impl Asker {
+    /// The raw body of a GET with parameters, whatever its status.
+    pub async fn get(&self, path: &str, parameters: &[(&str, String)]) -> anyhow::Result<Vec<u8>> {
+        let answer = self.client.get(format!("{}{path}", self.url)).query(parameters).send().await?;
+        Ok(answer.bytes().await?.to_vec())
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use pilaster_model::Labels;
 use pilaster_storage::env::Env;
+use pilaster_storage::env::sim::Sim;
 use pilaster_storage::{Sample, SeriesRef, Store, StoreOptions, WalSync};
 
 struct Counting;
@@ -141,4 +142,52 @@ fn a_real_sample_costs_less_than_3_bytes() {
     let bytes = (live_bytes() - before) as f64 / count as f64;
     println!("{} series, {} samples, {bytes:.2} bytes a sample", series.len(), first + count);
     assert!(bytes < 3.0, "{bytes} bytes a sample");
+}
+
+/// Pods that come and go: as many as are active take room, however many there were.
+#[test]
+fn churn_does_not_grow_the_head() {
+    let _alone = alone();
+    const ROUNDS: usize = 24;
+    const PODS: usize = 2;
+    let dir = tempfile::tempdir().unwrap();
+    let sim = Sim::new(1);
+    let env = Env { clock: sim.env().clock, ..Env::real() };
+    let options = StoreOptions {
+        wal_sync: WalSync::Written,
+        block_ms: 60_000,
+        // Old blocks go, so that what grows is the head's.
+        retention_ms: Some(300_000),
+        ..StoreOptions::new(dir.path())
+    };
+    let store = Store::open(options, env).unwrap();
+    let mut after_round = Vec::new();
+    for round in 0..ROUNDS {
+        let from = round * PODS * 500;
+        for step in 0..4 {
+            let now_ms = 1_700_000_000_000 + (round as i64 * 4 + step) * 30_000;
+            sim.set_now_ms(now_ms);
+            let sample = |number: usize| Sample {
+                series: store.series(&labels(number)),
+                timestamp_ms: now_ms,
+                value: (number + step as usize) as f64,
+                start_ms: None,
+            };
+            let samples: Vec<_> = (from..from + PODS * 500).map(sample).collect();
+            assert_eq!(store.append(&samples).unwrap().appended, samples.len());
+            store.maintain().unwrap();
+        }
+        after_round.push((store.stats().series, store.head_memory_bytes(), live_bytes()));
+    }
+    let stats = store.stats();
+    assert_eq!(stats.series_created, (ROUNDS * PODS * 500) as u64);
+    assert!(stats.series <= (5 * PODS * 500) as u64, "{} series are held", stats.series);
+    let most = |rounds: std::ops::Range<usize>, of: fn(&(u64, u64, i64)) -> i64| {
+        after_round[rounds].iter().map(of).max().unwrap_or_default()
+    };
+    for (name, of) in [("own account", (|r| r.1 as i64) as fn(&(u64, u64, i64)) -> i64), ("allocator", |r| r.2)] {
+        let (early, late) = (most(4..14, of), most(ROUNDS - 10..ROUNDS, of));
+        println!("{name}: {early} bytes after rounds 4 to 14, {late} after the last ten");
+        assert!(late < early + early / 4, "{name}: {early} bytes grew to {late}: {after_round:?}");
+    }
 }

@@ -9,10 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Context;
 use clap::Parser;
 use pilaster_benches::dataset::{Fleet, INTERVAL_MS, SERIES_PER_INSTANCE};
-use pilaster_benches::server::{Kind, Server, write_request};
+use pilaster_benches::load::send;
+use pilaster_benches::server::{Kind, Server};
 use pilaster_benches::table::Table;
-use pilaster_ingest::remote_write::SeriesToSend;
-use tokio::task::JoinSet;
 
 #[derive(Parser)]
 #[command(about = "One server after another takes, holds and answers about a million active series")]
@@ -56,9 +55,6 @@ const QUERIES: &[&str] = &[
     "sum by (job) (rate({__name__=~\".+_total|.+_bucket\"}[5m]))",
     "up{instance=\"10.0.0.1:9100\"}",
 ];
-
-/// What a Prometheus sender puts in one request by default.
-const SAMPLES_PER_REQUEST: usize = 2000;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -132,7 +128,7 @@ async fn measure(
     table.set("peak while loading, MiB", column, loaded.peak_resident_bytes as f64 / 1048576.0);
     tokio::time::sleep(Duration::from_secs(15)).await;
     table.set("resident after 15 s of rest, MiB", column, server.usage().resident_bytes as f64 / 1048576.0);
-    table.set("on disk, bytes / sample", column, server.disk_bytes() as f64 / (samples + all as i64) as f64);
+    table.set("on disk, bytes / sample", column, server.disk_bytes() as f64 / (samples as usize + all) as f64);
 
     for query in QUERIES {
         let mut times = Vec::new();
@@ -171,28 +167,4 @@ async fn measure(
 async fn ask(server: &Server, query: &str, at_ms: i64) -> anyhow::Result<serde_json::Value> {
     let time = format!("{}", at_ms as f64 / 1000.0);
     server.get_json("/api/v1/query", &[("query", query.to_owned()), ("time", time)]).await
-}
-
-/// One scrape of all fleets, each over a connection of its own. Returns the number of samples.
-async fn send(server: &Server, fleets: &mut Vec<Fleet>, timestamp_ms: i64) -> anyhow::Result<i64> {
-    let mut senders = JoinSet::new();
-    for mut fleet in std::mem::take(fleets) {
-        let writer = server.writer();
-        senders.spawn(async move {
-            let scrape: Vec<_> =
-                fleet.scrape().map(|(labels, value)| (labels.clone(), [(timestamp_ms, value)])).collect();
-            for part in scrape.chunks(SAMPLES_PER_REQUEST) {
-                let body = write_request(part.iter().map(|(labels, samples)| SeriesToSend::floats(labels, samples)))?;
-                writer.write(body).await?;
-            }
-            anyhow::Ok((fleet, scrape.len() as i64))
-        });
-    }
-    let mut samples = 0;
-    while let Some(sent) = senders.join_next().await {
-        let (fleet, count) = sent??;
-        fleets.push(fleet);
-        samples += count;
-    }
-    Ok(samples)
 }
