@@ -1,10 +1,14 @@
 //! Prometheus's scripts over real stores: in the head, flushed, half flushed, compacted and opened again. Where the
 //! samples lie must not change an answer.
 
+#[path = "../../ingest/tests/prometheus_encoder/mod.rs"]
+mod prometheus_encoder;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use pilaster_engine::import::import_prometheus;
 use pilaster_engine::source::StoreSource;
 use pilaster_promql::promqltest::{
     FileReport, LoadedSample, LoadedSeries, LoadedValue, MemoryWorld, World, engine_options, run,
@@ -26,6 +30,8 @@ enum Place {
     Reopened,
     /// In the blocks of an object store, the newest part in the head; opened again without a cache.
     ObjectStore,
+    /// In blocks that were made of a Prometheus's directory: the older half from its blocks, the newer from its log.
+    Imported,
 }
 
 /// A store that is emptied by beginning another one.
@@ -123,6 +129,7 @@ impl World for StoreWorld {
                 drop(store);
                 self.reopen()
             }
+            Place::Imported => import(&store, series),
         }
     }
 
@@ -153,6 +160,32 @@ fn append(store: &Store, series: &[LoadedSeries], take: impl Fn(usize, usize) ->
     match outcome.rejected.first() {
         None => Ok(()),
         Some(rejected) => Err(format!("{} samples were refused: {:?}", outcome.rejected.len(), rejected.reason)),
+    }
+}
+
+/// Writes the samples as Prometheus would, and imports them.
+fn import(store: &Store, series: &[LoadedSeries]) -> Result<(), String> {
+    let sample = |LoadedSample { timestamp_ms, value, start_ms }: LoadedSample| {
+        let (value, histogram) = match value {
+            LoadedValue::Float(value) => (value, None),
+            LoadedValue::Histogram(histogram) => (0.0, Some((*histogram).clone())),
+        };
+        // Start timestamps of zero are no start timestamps there.
+        prometheus_encoder::Sample { timestamp_ms, start_ms: start_ms.unwrap_or(0), value, histogram }
+    };
+    let all: Vec<_> = series
+        .iter()
+        .map(|LoadedSeries { labels, samples }| (labels.clone(), samples.iter().cloned().map(sample).collect()))
+        .collect();
+    let mut times: Vec<i64> = series.iter().flat_map(|one| &one.samples).map(|sample| sample.timestamp_ms).collect();
+    times.sort_unstable();
+    let Some(&cut_ms) = times.get(times.len() / 2) else { return Ok(()) };
+    let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+    prometheus_encoder::write_directory(dir.path(), &all, cut_ms);
+    match import_prometheus(dir.path(), store) {
+        Ok((_, 0)) => Ok(()),
+        Ok((_, damages)) => Err(format!("{damages} damages")),
+        Err(error) => Err(format!("{error:#}")),
     }
 }
 
@@ -232,4 +265,9 @@ fn scripts_over_an_object_store() {
 #[test]
 fn scripts_over_a_reopened_store() {
     check(Place::Reopened, &[4]);
+}
+
+#[test]
+fn scripts_over_an_imported_directory() {
+    check(Place::Imported, &[4]);
 }

@@ -60,6 +60,15 @@ pub fn run(words: &[&str]) -> ExitCode {
     finish(done, USAGE)
 }
 
+/// Imports the directory of a Prometheus into an open store, without a word. What was imported, and how many damaged
+/// pieces were left out.
+///
+/// # Errors
+/// `from` is no such directory, or the store could not be written.
+pub fn import_prometheus(from: &Path, store: &Store) -> anyhow::Result<(Imported, u64)> {
+    prometheus::import(from, store, &Progress::silent())
+}
+
 /// Why a command did not do what it was asked.
 pub(crate) enum Failure {
     /// The words make no sense.

@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// Where progress is shown: standard error, so that the output of a command stays its own.
 pub struct Progress {
     bar: ProgressBar,
+    silent: bool,
     started: Instant,
 }
 
@@ -26,7 +27,12 @@ impl Progress {
             "{elapsed_precise} {spinner} {human_pos} samples, {per_sec}"
         };
         bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Progress { bar, started: Instant::now() }
+        Progress { bar, silent: false, started: Instant::now() }
+    }
+
+    /// Shown nowhere.
+    pub fn silent() -> Progress {
+        Progress { bar: ProgressBar::hidden(), silent: true, started: Instant::now() }
     }
 
     pub fn add(&self, samples: u64) {
@@ -35,7 +41,9 @@ impl Progress {
 
     /// Prints a line, above the bar where there is one.
     pub fn say(&self, line: &str) {
-        self.bar.suspend(|| eprintln!("{line}"));
+        if !self.silent {
+            self.bar.suspend(|| eprintln!("{line}"));
+        }
     }
 
     pub fn elapsed(&self) -> Duration {

@@ -38,8 +38,12 @@ pub(super) fn run(words: &[&str]) -> Result<(), Failure> {
     let dir = Path::new(dir);
     let _lock = lock(dir)?;
     let store = open_store(&arguments)?;
-    let damages = import(dir, &store)?;
+    let progress = Progress::new(expected_samples(dir)?);
+    let (imported, damages) = import(dir, &store, &progress)?;
+    progress.finish();
+    println!("{}", summary(&imported, Some(size(dir)), &progress));
     if damages > 0 {
+        println!("{damages} damaged pieces were left out; all others are imported");
         return Err(Failure::Partly);
     }
     Ok(())
@@ -81,30 +85,27 @@ impl Damages<'_> {
     }
 }
 
-/// Imports everything below `dir`; how many things could not be read.
-pub(crate) fn import(dir: &Path, store: &Store) -> anyhow::Result<u64> {
+/// Samples that the blocks below `dir` say they have.
+fn expected_samples(dir: &Path) -> anyhow::Result<u64> {
+    Ok(Block::list(dir)?.iter().filter_map(|dir| Some(Block::read_meta(dir).ok()?.stats.samples)).sum())
+}
+
+/// Imports everything below `dir`, and counts what could not be read.
+pub(super) fn import(dir: &Path, store: &Store, progress: &Progress) -> anyhow::Result<(Imported, u64)> {
     let blocks = Block::list(dir)?;
     if blocks.is_empty() && !dir.join("wal").is_dir() {
         bail!("{} holds neither blocks nor a write-ahead log of a Prometheus", dir.display());
     }
-    let expected = blocks.iter().filter_map(|dir| Some(Block::read_meta(dir).ok()?.stats.samples)).sum();
-    let progress = Progress::new(expected);
-    let mut damages = Damages { progress: &progress, count: 0 };
+    let mut damages = Damages { progress, count: 0 };
     let mut imported = Imported::default();
     for block in &blocks {
         match Block::open(block, &mut |error| damages.tell(error)) {
-            Ok(block) => imported += import_block(&block, store, &progress, &mut damages)?,
+            Ok(block) => imported += import_block(&block, store, progress, &mut damages)?,
             Err(error) => damages.tell(error),
         }
     }
-    imported += import_head(dir, store, &progress, &mut damages)?;
-    let damaged = damages.count;
-    progress.finish();
-    println!("{}", summary(&imported, Some(size(dir)), &progress));
-    if damaged > 0 {
-        println!("{damaged} damaged pieces were left out; all others are imported");
-    }
-    Ok(damaged)
+    imported += import_head(dir, store, progress, &mut damages)?;
+    Ok((imported, damages.count))
 }
 
 fn import_block(block: &Block, store: &Store, progress: &Progress, damages: &mut Damages) -> anyhow::Result<Imported> {

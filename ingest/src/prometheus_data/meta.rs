@@ -6,6 +6,9 @@ use serde::Deserialize;
 
 use super::DataError;
 
+/// What is longer is taken for damage: nothing protects the times in `meta.json`.
+const LONGEST_MS: i64 = 100 * 366 * 86_400_000;
+
 /// What a block says of itself.
 #[derive(Debug, Clone, Deserialize)]
 pub struct BlockMeta {
@@ -48,6 +51,9 @@ impl BlockMeta {
             serde_json::from_slice(&bytes).map_err(|error| DataError::corrupt(&path, 0, error.to_string()))?;
         if meta.version != 1 {
             return Err(DataError::unknown(&path, format!("version {} of meta.json is not known", meta.version)));
+        }
+        if meta.end_ms.checked_sub(meta.min_ms).is_none_or(|span_ms| span_ms > LONGEST_MS) {
+            return Err(DataError::corrupt(&path, 0, "the block is longer than a hundred years"));
         }
         if meta.min_ms > meta.end_ms {
             return Err(DataError::corrupt(&path, 0, "minTime is after maxTime"));
