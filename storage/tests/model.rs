@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pilaster_model::{Labels, Matcher, TimeRange};
+use pilaster_storage::env::objects::sim::Bucket;
 use pilaster_storage::env::sim::Sim;
-use pilaster_storage::{RejectReason, Sample, Snapshot, Store, StoreOptions};
+use pilaster_storage::{ObjectOptions, RejectReason, Sample, Snapshot, Store, StoreOptions};
 use proptest::prelude::*;
 
 #[derive(Debug, Clone)]
@@ -90,8 +91,19 @@ fn read(snapshot: &Snapshot, range: TimeRange) -> Samples {
 }
 
 fn check_calls(calls: Vec<Call>, out_of_order_ms: i64, block_samples: u64) {
+    check_calls_at(calls, out_of_order_ms, block_samples, false);
+}
+
+/// In the data directory, or `far` away in an object store.
+fn check_calls_at(calls: Vec<Call>, out_of_order_ms: i64, block_samples: u64, far: bool) {
     let sim = Sim::new(1);
+    let objects = far.then(|| ObjectOptions {
+        keep_removed_ms: 50_000,
+        cache_bytes: 1 << 20,
+        ..ObjectOptions::new(Bucket::new().seen_from(&sim, "p"))
+    });
     let options = StoreOptions {
+        blocks: objects,
         block_ms: 1000,
         out_of_order_ms,
         wal_segment_bytes: 300,
@@ -219,6 +231,7 @@ proptest! {
     #[test]
     fn the_store_is_a_map(calls in prop::collection::vec(any_call(), 1..60), late in any::<bool>(),
         block_samples in prop_oneof![Just(1u64), Just(20), Just(1 << 24)]) {
-        check_calls(calls, if late { 2000 } else { 0 }, block_samples);
+        check_calls(calls.clone(), if late { 2000 } else { 0 }, block_samples);
+        check_calls_at(calls, if late { 2000 } else { 0 }, block_samples, true);
     }
 }

@@ -53,8 +53,9 @@ impl Sources {
     pub fn refresh(&self) -> Option<SourceBlocks> {
         let mut changed = false;
         for source in &self.0 {
+            let refreshed = source.refresh();
             let known = &mut *source.known.lock();
-            match source.refresh(known) {
+            match refreshed {
                 Ok(new) => {
                     if !std::mem::replace(&mut known.readable, true) {
                         tracing::info!(
@@ -96,17 +97,19 @@ impl Sources {
 }
 
 impl Source {
-    /// Reads the manifest unless it is the known one; whether it is new.
-    fn refresh(&self, known: &mut Known) -> Result<bool, Error> {
-        let (bytes, version) = match self.objects.get(FILE, known.version.as_ref()) {
+    /// Reads the manifest unless it is the known one; whether it is new. Nothing is locked while it waits for an answer.
+    fn refresh(&self) -> Result<bool, Error> {
+        let seen = self.known.lock().version.clone();
+        let (bytes, version) = match self.objects.get(FILE, seen.as_ref()) {
             Ok(Some(new)) => new,
             Ok(None) => return Ok(false),
             // Its server has not flushed yet.
-            Err(ObjectError::NotFound { .. }) if known.version.is_none() => return Ok(false),
+            Err(ObjectError::NotFound { .. }) if seen.is_none() => return Ok(false),
             Err(error) => return Err(Error::Objects(error)),
         };
         let path = PathBuf::from(format!("{}/{FILE}", self.objects.place()));
         let manifest = Manifest::decode(&path, &bytes)?;
+        let known = &mut *self.known.lock();
         let mut there: HashMap<String, Arc<LiveBlock>> =
             known.blocks.drain(..).map(|block| (block.meta().name.clone(), block)).collect();
         let live = |meta| Arc::new(LiveBlock::new(self.files.clone(), meta));

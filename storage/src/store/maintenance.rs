@@ -215,8 +215,9 @@ impl Store {
     /// Shows the blocks of the manifest to snapshots from now on. Returns the last epoch that does not see them.
     pub(super) fn publish(&self, maintenance: &mut Maintenance, new: Vec<Arc<LiveBlock>>, flushed: Flushed) -> u64 {
         let old = self.view.read().clone();
-        let open =
-            |meta: &BlockMeta| old.own().iter().chain(&new).find(|block| block.meta().name == meta.name).cloned();
+        let there: HashMap<&str, &Arc<LiveBlock>> =
+            old.own().iter().chain(&new).map(|block| (block.meta().name.as_str(), block)).collect();
+        let open = |meta: &BlockMeta| there.get(meta.name.as_str()).map(|block| Arc::clone(block));
         let mut blocks: Vec<_> = maintenance.manifest.blocks.iter().filter_map(open).collect();
         let own = blocks.len();
         let is_live = |meta: &&BlockMeta| maintenance.manifest.blocks.iter().any(|live| live.name == meta.name);
