@@ -197,6 +197,35 @@ fn remote_read_gives_the_same(theirs: &Path, truth: &BTreeSet<String>) {
 }
 
 #[test]
+fn blocks_go_where_the_server_would_put_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, ours, config) = (dir.path().join("om.txt"), dir.path().join("ours"), dir.path().join("p.yml"));
+    std::fs::write(&file, openmetrics()).unwrap();
+    std::fs::write(&config, format!("storage: {{blocks: {{url: \"file://{}/far\"}}}}\n", dir.path().display()))
+        .unwrap();
+    let flag = format!("--config.file={}", config.display());
+    let said = succeed(&["import", "openmetrics", text(&file), &flag, &data(&ours)]);
+    assert!(said.contains("imported 5,407 samples"), "{said}");
+    assert!(!ours.join("samples").exists() && dir.path().join("far/manifest.jsonl").exists());
+    assert_eq!(succeed(&["tsdb", "dump", &flag, text(&ours)]).lines().count(), 5407);
+    assert_eq!(succeed(&["tsdb", "list", text(&ours)]).lines().count(), 3);
+    for command in [["tsdb", "dump"], ["tsdb", "verify"]] {
+        let output = run(&[&command[..], &[text(&ours)]].concat());
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && error.contains("/far"), "{error}");
+    }
+    // A snapshot of it stands on its own.
+    let flags = [flag.as_str(), "--web.enable-admin-api", "--storage.tsdb.retention.time=100y"];
+    let server = Pilaster::start(&ours, &flags);
+    let (status, answer) = server.post("/api/v1/admin/tsdb/snapshot", "text/plain", "");
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(server.stop(), Some(0));
+    let snapshots = std::fs::read_dir(ours.join("snapshots")).unwrap().flatten();
+    let snapshot = snapshots.map(|entry| entry.path()).next().unwrap();
+    assert!(succeed(&["tsdb", "dump", "--match={job=\"x\"}", text(&snapshot)]).lines().count() == 5400);
+}
+
+#[test]
 fn parquet_files_of_a_selection_are_read_by_others() {
     let dir = tempfile::tempdir().unwrap();
     let (file, ours, out) = (dir.path().join("om.txt"), dir.path().join("ours"), dir.path().join("out"));

@@ -7,9 +7,9 @@ use pilaster_storage::block::{BlockSeries, WriteOptions, write_block};
 use pilaster_storage::env::Env;
 use pilaster_storage::inspect::list_blocks;
 
-use super::{FLAGS, selection};
+use super::{OWN, selection};
 use crate::arguments::Arguments;
-use crate::import::{Failure, bytes, grouped};
+use crate::import::{Failure, STORE, bytes, grouped};
 
 const DAY_MS: i64 = 86_400_000;
 /// Samples in memory, and so in a file, about.
@@ -17,7 +17,7 @@ const MOST_SAMPLES: usize = 16 << 20;
 
 /// Runs the command with the words behind `export parquet`.
 pub(super) fn run(words: &[&str]) -> Result<(), Failure> {
-    let arguments = Arguments::parse(words, &[&FLAGS[..], &[("--output", true)]].concat())?;
+    let arguments = Arguments::parse(words, &[&STORE[..], &OWN, &[("--output", true)]].concat())?;
     let Some(output) = arguments.get("--output") else {
         return Err("required flag --output not provided".to_owned().into());
     };

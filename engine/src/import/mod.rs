@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow, bail};
 use pilaster_ingest::prometheus_data::Samples;
 use pilaster_model::{Labels, TimeRange};
 use pilaster_storage::block::BlockSeries;
@@ -21,11 +21,15 @@ use pilaster_storage::env::Env;
 use pilaster_storage::{BlockImport, Imported, Store, StoreOptions};
 
 use crate::arguments::{Arguments, Flag};
+use crate::blocks::object_options;
+use crate::config::Config;
+use crate::flags;
 use progress::{Progress, rate};
 pub(crate) use progress::{bytes, grouped, time_text};
 
-/// The flag that names the data directory, as for the server.
-pub(crate) const DATA: Flag = ("--storage.tsdb.path", true);
+/// The server's flags that say where samples are.
+pub(crate) const STORE: [Flag; 3] =
+    [("--storage.tsdb.path", true), ("--config.file", true), ("--storage.blocks.url", true)];
 pub(crate) const DEFAULT_DATA: &str = "data/";
 
 /// Series that are handed on together.
@@ -37,7 +41,8 @@ const USAGE: &str = "usage: pilaster import prometheus DIR [--storage.tsdb.path 
                                    [--storage.tsdb.path DATA]
 
 Writes samples from elsewhere into the data directory DATA (default data/), over which no server may run. Samples that
-it has already are left out: an import that was cut short goes on where it stopped.
+it has already are left out: an import that was cut short goes on where it stopped. Where blocks go to an object store,
+say so as to the server: --config.file=FILE or --storage.blocks.url=URL.
 
   prometheus   the data directory of a Prometheus that is stopped, or one of its snapshots: blocks, write-ahead log,
                late samples and all
@@ -106,14 +111,28 @@ pub(crate) fn finish(done: Result<(), Failure>, usage: &str) -> ExitCode {
     }
 }
 
-/// The store that `arguments` name.
-fn open_store(arguments: &Arguments) -> anyhow::Result<Arc<Store>> {
-    open_store_at(Path::new(arguments.get(DATA.0).unwrap_or(DEFAULT_DATA)))
+/// The store that the flags of [`STORE`] name.
+pub(crate) fn open_store(arguments: &Arguments) -> anyhow::Result<Arc<Store>> {
+    open_store_at(Path::new(arguments.get("--storage.tsdb.path").unwrap_or(DEFAULT_DATA)), arguments)
 }
 
-pub(crate) fn open_store_at(dir: &Path) -> anyhow::Result<Arc<Store>> {
-    let opened = Store::open(StoreOptions::new(dir), Env::real());
-    opened.with_context(|| format!("cannot use the data directory {}; is a server running over it?", dir.display()))
+/// The store in `dir`, with its blocks where a configuration file or a flag says.
+pub(crate) fn open_store_at(dir: &Path, arguments: &Arguments) -> anyhow::Result<Arc<Store>> {
+    let env = Env::real();
+    let given = STORE.iter().filter(|(name, _)| *name != "--storage.tsdb.path");
+    let words: Vec<String> = given.filter_map(|(name, _)| Some(format!("{name}={}", arguments.get(name)?))).collect();
+    let flags = match flags::parse(&words) {
+        Ok(flags::Command::Serve(flags)) => flags,
+        Ok(_) => bail!("no command of its own"),
+        Err(error) => bail!("{error}"),
+    };
+    let config = match arguments.get("--config.file") {
+        Some(file) => Config::load(Path::new(file)).with_context(|| format!("error loading config from {file:?}"))?,
+        None => Config::parse("", Path::new(""))?,
+    };
+    let blocks = object_options(&flags, &config.blocks, &env).map_err(|error| anyhow!("storage.blocks: {error}"))?;
+    let options = StoreOptions { blocks, ..StoreOptions::new(dir) };
+    Store::open(options, env).with_context(|| format!("cannot use the data directory {}", dir.display()))
 }
 
 /// The samples of a series that lie in `range`, as a block takes them; `None` where there are none.

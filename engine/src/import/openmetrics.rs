@@ -15,7 +15,7 @@ use pilaster_model::Labels;
 use pilaster_storage::block::OrderKey;
 use pilaster_storage::{Imported, Store};
 
-use super::{DATA, Failure, Progress, import_series, open_store, summary};
+use super::{Failure, Progress, STORE, import_series, open_store, summary};
 use crate::arguments::Arguments;
 
 /// Samples in memory.
@@ -26,7 +26,7 @@ const END: &[u8] = b"# EOF";
 
 /// Runs the command with the words behind `import openmetrics`.
 pub(super) fn run(words: &[&str]) -> Result<(), Failure> {
-    let arguments = Arguments::parse(words, &[DATA, ("--label", true)])?;
+    let arguments = Arguments::parse(words, &[&STORE[..], &[("--label", true)]].concat())?;
     if arguments.words.is_empty() {
         return Err("expected files in the OpenMetrics format".to_owned().into());
     }

@@ -12,7 +12,7 @@ use pilaster_storage::block::BlockSeries;
 use pilaster_storage::{Imported, Store};
 
 use super::{
-    DATA, Failure, Progress, block_series, bytes, grouped, import_series_where, open_store, rate, summary, time_text,
+    Failure, Progress, STORE, block_series, bytes, grouped, import_series_where, open_store, rate, summary, time_text,
     window_of,
 };
 use crate::arguments::Arguments;
@@ -31,7 +31,7 @@ const TOLD: u64 = 20;
 
 /// Runs the command with the words behind `import prometheus`.
 pub(super) fn run(words: &[&str]) -> Result<(), Failure> {
-    let arguments = Arguments::parse(words, &[DATA])?;
+    let arguments = Arguments::parse(words, &STORE)?;
     let [dir] = arguments.words.as_slice() else {
         return Err("expected the data directory of a Prometheus".to_owned().into());
     };

@@ -11,7 +11,7 @@ use pilaster_promql::parser::parse_selector;
 use pilaster_storage::{Imported, Store};
 
 use super::openmetrics::in_order;
-use super::{DATA, Failure, Progress, import_series, open_store, rate, summary, time_text, window_of};
+use super::{Failure, Progress, STORE, import_series, open_store, rate, summary, time_text, window_of};
 use crate::api::params::parse_time;
 use crate::arguments::Arguments;
 
@@ -20,8 +20,8 @@ const MOST_SAMPLES: usize = 24 << 20;
 
 /// Runs the command with the words behind `import remote-read`.
 pub(super) fn run(words: &[&str]) -> Result<(), Failure> {
-    let flags = [DATA, ("--match", true), ("--start", true), ("--end", true), ("--header", true)];
-    let arguments = Arguments::parse(words, &flags)?;
+    let own = [("--match", true), ("--start", true), ("--end", true), ("--header", true)];
+    let arguments = Arguments::parse(words, &[&STORE[..], &own].concat())?;
     let [url] = arguments.words.as_slice() else {
         return Err("expected the URL of a server's remote read API".to_owned().into());
     };

@@ -17,7 +17,13 @@ use crate::import::{Failure, open_store_at};
 /// Series that are read together.
 const BATCH: usize = 256;
 
-const FLAGS: [Flag; 3] = [("--min-time", true), ("--max-time", true), ("--match", true)];
+const OWN: [Flag; 5] = [
+    ("--min-time", true),
+    ("--max-time", true),
+    ("--match", true),
+    ("--config.file", true),
+    ("--storage.blocks.url", true),
+];
 
 /// What to show, of what.
 pub(crate) struct Selection {
@@ -61,11 +67,11 @@ fn selection(arguments: &Arguments) -> Result<Selection, Failure> {
     let min_ms = arguments.number("--min-time", i64::MIN)?;
     let range = TimeRange::new(min_ms, arguments.number("--max-time", i64::MAX)?);
     let selectors = selectors(arguments.all("--match"))?;
-    Ok(Selection { store: open_store_at(directory(arguments, 1)?)?, range, selectors })
+    Ok(Selection { store: open_store_at(directory(arguments, 1)?, arguments)?, range, selectors })
 }
 
 pub(super) fn run(words: &[&str]) -> Result<(), Failure> {
-    let arguments = Arguments::parse(words, &[&FLAGS[..], &[("--format", true)]].concat())?;
+    let arguments = Arguments::parse(words, &[&OWN[..], &[("--format", true)]].concat())?;
     let json = match arguments.get("--format") {
         None | Some("prom") => false,
         Some("seriesjson") => true,
@@ -92,7 +98,7 @@ pub(super) fn run(words: &[&str]) -> Result<(), Failure> {
 
 /// Runs the command with the words behind its name.
 pub(super) fn dump_openmetrics(words: &[&str]) -> Result<(), Failure> {
-    let arguments = Arguments::parse(words, &FLAGS)?;
+    let arguments = Arguments::parse(words, &OWN)?;
     write_openmetrics(&selection(&arguments)?)?;
     Ok(())
 }
