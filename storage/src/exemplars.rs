@@ -88,6 +88,11 @@ impl ExemplarStore {
         ExemplarStore { out_of_order_ms, ring: RwLock::new(Ring { max, ..Ring::default() }) }
     }
 
+    /// Whether any are kept.
+    pub fn is_on(&self) -> bool {
+        self.ring.read().max > 0
+    }
+
     /// Changes the size; where it shrinks, those that came first go.
     pub fn resize(&self, max: usize) {
         let ring = &mut *self.ring.write();

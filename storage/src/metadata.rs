@@ -34,9 +34,13 @@ pub struct Metadata {
 
 impl Metadata {
     pub fn new(metric: &str, kind: &str, help: &str, unit: &str) -> Metadata {
-        let help = &help[..help.floor_char_boundary(MAX_HELP_BYTES)];
+        let help = shortened(help);
         Metadata { metric: metric.to_owned(), kind: kind.to_owned(), help: help.to_owned(), unit: unit.to_owned() }
     }
+}
+
+fn shortened(help: &str) -> &str {
+    &help[..help.floor_char_boundary(MAX_HELP_BYTES)]
 }
 
 #[derive(Serialize, Deserialize)]
@@ -80,6 +84,17 @@ impl MetadataTable {
         }
         table.dirty.store(false, Ordering::Relaxed);
         Ok(table)
+    }
+
+    /// Whether this was said before, and nothing else since.
+    pub fn knows(&self, metric: &str, kind: &str, help: &str, unit: &str) -> bool {
+        let entries = self.entries.read();
+        let Some(Entry { metadata, told }) = entries.get(metric) else { return false };
+        let known = metadata.kind == kind && metadata.help == shortened(help) && metadata.unit == unit;
+        if known {
+            told.store(self.clock.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        known
     }
 
     /// Those of `metadata` that say something new.

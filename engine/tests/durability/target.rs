@@ -32,8 +32,8 @@ impl Target {
         target
     }
 
-    /// Values that were certainly stored. A server asks again only after it has stored what it was shown before, and on
-    /// the same connection only where that came in time.
+    /// Values that were stored, but for those that came too late. A server asks again only after it has stored what it was
+    /// shown before, and on the same connection only where it has read that.
     pub fn stored(&self) -> Vec<u64> {
         let shown = self.shown.lock();
         let pairs = shown.scrapes.windows(2).enumerate();

@@ -244,6 +244,8 @@ fn store_request(store: &Store, request: Request<'_>, version: Version, now_ms: 
     let metadata: Vec<Metadata> = metadata
         .iter()
         .filter(|one| !one.metric.is_empty())
+        // Version 2.0 says it with every series of every request.
+        .filter(|one| !store.knows_metadata(one.metric, one.kind, one.help, one.unit))
         .map(|one| Metadata::new(one.metric, one.kind, one.help, one.unit))
         .collect();
     let appended = match store.set_metadata(&metadata).and_then(|()| append(store, &batch)) {

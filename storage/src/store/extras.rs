@@ -22,6 +22,11 @@ impl Store {
         Ok(())
     }
 
+    /// Whether [`Store::set_metadata`] would change nothing; costs less than asking it.
+    pub fn knows_metadata(&self, metric: &str, kind: &str, help: &str, unit: &str) -> bool {
+        self.metadata.knows(metric, kind, help, unit)
+    }
+
     /// Ascending by metric.
     pub fn metadata(&self) -> Vec<Metadata> {
         self.metadata.list()
@@ -60,7 +65,7 @@ impl Store {
     }
 
     pub fn keeps_exemplars(&self) -> bool {
-        self.exemplars.stats().max > 0
+        self.exemplars.is_on()
     }
 
     /// Changes how many exemplars are kept; of too many those go that came first.
