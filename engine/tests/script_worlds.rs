@@ -1,5 +1,5 @@
-//! Prometheus's scripts over real stores: in the head, flushed, half flushed, compacted and opened again. Where the
-//! samples lie must not change an answer.
+//! Prometheus's scripts over real stores: in the head, flushed, half flushed, compacted and opened again; with plans cut
+//! into tiles and partitions. Where samples lie and how a plan is cut must not change an answer.
 
 #[path = "../../ingest/tests/prometheus_encoder/mod.rs"]
 mod prometheus_encoder;
@@ -10,14 +10,12 @@ use std::sync::Arc;
 
 use pilaster_engine::import::import_prometheus;
 use pilaster_engine::source::StoreSource;
-use pilaster_promql::promqltest::{
-    FileReport, LoadedSample, LoadedSeries, LoadedValue, MemoryWorld, World, engine_options, run,
-};
+use pilaster_promql::promqltest::{Failure, LoadedSample, LoadedSeries, LoadedValue, World, engine_options, run};
 use pilaster_promql::source::Source;
 use pilaster_promql::{Engine, EngineOptions};
 use pilaster_storage::env::Env;
 use pilaster_storage::env::objects::{Objects, open_url};
-use pilaster_storage::{HistogramSample, ObjectOptions, Sample, Store, StoreOptions, WalSync};
+use pilaster_storage::{HistogramSample, ObjectOptions, Sample, Store, StoreOptions, WalSync, inspect};
 
 /// Where the samples of a script are when it asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +26,8 @@ enum Place {
     Both,
     /// In many small blocks that were merged, by a store that was closed and opened since.
     Reopened,
+    /// The same with ranges so short that there are blocks of every level.
+    Levels,
     /// In the blocks of an object store, the newest part in the head; opened again without a cache.
     ObjectStore,
     /// In blocks that were made of a Prometheus's directory: the older half from its blocks, the newer from its log.
@@ -38,6 +38,8 @@ enum Place {
 struct StoreWorld {
     place: Place,
     store: Option<(Home, Arc<Store>)>,
+    /// Levels of blocks that queries have read.
+    levels: BTreeSet<u8>,
 }
 
 /// What outlives a store.
@@ -48,7 +50,7 @@ struct Home {
 
 impl StoreWorld {
     fn new(place: Place) -> StoreWorld {
-        StoreWorld { place, store: None }
+        StoreWorld { place, store: None, levels: BTreeSet::new() }
     }
 
     fn store(&mut self) -> Result<Arc<Store>, String> {
@@ -59,7 +61,7 @@ impl StoreWorld {
         let far = self.place == Place::ObjectStore;
         let objects = far.then(|| open_url("memory:///scripts", &[], Env::real().files)).transpose()?;
         let home = Home { dir, objects };
-        let store = open(&home)?;
+        let store = open(&home, self.place)?;
         self.store = Some((home, store.clone()));
         Ok(store)
     }
@@ -69,21 +71,28 @@ impl StoreWorld {
             drop(store);
             // Nothing is cached yet, or nothing stays so.
             let _ = std::fs::remove_dir_all(home.dir.path().join("cache"));
-            let store = open(&home)?;
+            let store = open(&home, self.place)?;
+            if self.place == Place::Levels {
+                let blocks = inspect::list_blocks(&Env::real(), home.dir.path()).map_err(|error| error.to_string())?;
+                self.levels.extend(blocks.iter().map(|block| block.level));
+            }
             self.store = Some((home, store));
         }
         Ok(())
     }
 }
 
-fn open(home: &Home) -> Result<Arc<Store>, String> {
+fn open(home: &Home, place: Place) -> Result<Arc<Store>, String> {
+    let defaults = StoreOptions::new(home.dir.path());
     let options = StoreOptions {
+        // Blocks of 5, 15 and 60 minutes.
+        block_ms: if place == Place::Levels { 300_000 } else { defaults.block_ms },
         // A script may load anything after anything.
         out_of_order_ms: i64::MAX / 4,
         wal_sync: WalSync::Written,
         wal_segment_bytes: 1 << 20,
         blocks: home.objects.clone().map(ObjectOptions::new),
-        ..StoreOptions::new(home.dir.path())
+        ..defaults
     };
     Store::open(options, Env::real()).map_err(|error| error.to_string())
 }
@@ -108,7 +117,7 @@ impl World for StoreWorld {
                 flush(&store)?;
                 append(&store, series, |index, count| index >= count / 2)
             }
-            Place::Reopened => {
+            Place::Reopened | Place::Levels => {
                 for part in 0..4 {
                     append(&store, series, |index, count| index * 4 / count == part)?;
                     if part != 2 {
@@ -200,15 +209,20 @@ fn scripts() -> Option<Vec<PathBuf>> {
     Some(paths)
 }
 
-fn failures(report: &FileReport) -> BTreeSet<(usize, String)> {
-    report.failures.iter().map(|failure| (failure.line, failure.query.clone())).collect()
-}
+/// Evaluations in all scripts of Prometheus 3.14; each at an instant is made several times in several forms.
+const EVALUATIONS: usize = 2214;
 
-/// Runs every script in `place` with each number of partitions, and compares with a world in memory.
-fn check(place: Place, partitions: &[usize]) {
+/// How a plan is cut: steps in a tile, and partitions.
+const WHOLE: (usize, usize) = (1024, 1);
+const PARTED: (usize, usize) = (1024, 4);
+const TILED: (usize, usize) = (64, 4);
+
+/// Runs every script in `place` with plans cut in each way; the levels of the blocks that were read.
+fn check(place: Place, cuts: &[(usize, usize)]) -> BTreeSet<u8> {
+    let mut levels = BTreeSet::new();
     let Some(paths) = scripts() else {
         println!("no folder ../../shared/promqltest: nothing to run");
-        return;
+        return levels;
     };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_stack_size(8 << 20).build().unwrap();
@@ -217,57 +231,57 @@ fn check(place: Place, partitions: &[usize]) {
     for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let text = std::fs::read_to_string(&path).unwrap();
-        let reference = {
-            let engine = Arc::new(Engine::new(engine_options()));
-            runtime.block_on(run(&name, &text, &engine, &mut MemoryWorld::default()))
-        };
-        for partitions in partitions {
-            let options = EngineOptions { partitions: *partitions, partition_cells: 1, ..engine_options() };
+        for &(tile, partitions) in cuts {
+            let options = EngineOptions { tile, partitions, partition_cells: 1, ..engine_options() };
             let engine = Arc::new(Engine::new(options));
-            let report = runtime.block_on(run(&name, &text, &engine, &mut StoreWorld::new(place)));
+            let mut world = StoreWorld::new(place);
+            let report = runtime.block_on(run(&name, &text, &engine, &mut world));
             evaluations += report.total();
-            let known = failures(&reference);
-            for failure in &report.failures {
-                if !known.contains(&(failure.line, failure.query.clone())) {
-                    wrong.push(format!(
-                        "{name}:{} ({partitions} partitions): {}\n  expected {}\n  got      {}",
-                        failure.line, failure.query, failure.expected, failure.got
-                    ));
-                }
+            levels.extend(world.levels);
+            for Failure { line, query, expected, got } in &report.failures {
+                let cut = format!("tile {tile}, {partitions} partitions");
+                wrong.push(format!("{name}:{line} ({cut}): {query}\n  expected {expected}\n  got      {got}"));
             }
         }
     }
-    println!("{place:?}: {evaluations} evaluations");
-    assert!(evaluations > 2000, "{evaluations} evaluations ran");
-    assert!(wrong.is_empty(), "{place:?}: {} differ from memory:\n{}", wrong.len(), wrong.join("\n"));
+    println!("{place:?}: {evaluations} evaluations, blocks of levels {levels:?}");
+    assert_eq!(evaluations, EVALUATIONS * cuts.len(), "evaluations that ran");
+    assert!(wrong.is_empty(), "{place:?}: {} fail:\n{}", wrong.len(), wrong.join("\n"));
+    levels
 }
 
 #[test]
 fn scripts_over_the_head() {
-    check(Place::Head, &[1, 4]);
+    check(Place::Head, &[WHOLE, PARTED, TILED]);
 }
 
 #[test]
 fn scripts_over_blocks() {
-    check(Place::Blocks, &[4]);
+    check(Place::Blocks, &[WHOLE, TILED]);
 }
 
 #[test]
 fn scripts_over_blocks_and_head() {
-    check(Place::Both, &[4]);
-}
-
-#[test]
-fn scripts_over_an_object_store() {
-    check(Place::ObjectStore, &[4]);
+    check(Place::Both, &[PARTED, TILED]);
 }
 
 #[test]
 fn scripts_over_a_reopened_store() {
-    check(Place::Reopened, &[4]);
+    check(Place::Reopened, &[WHOLE, TILED]);
+}
+
+#[test]
+fn scripts_over_blocks_of_every_level() {
+    let levels = check(Place::Levels, &[TILED]);
+    assert!(levels.is_empty() && scripts().is_none() || levels.is_superset(&BTreeSet::from([1, 2, 3])), "{levels:?}");
+}
+
+#[test]
+fn scripts_over_an_object_store() {
+    check(Place::ObjectStore, &[TILED]);
 }
 
 #[test]
 fn scripts_over_an_imported_directory() {
-    check(Place::Imported, &[4]);
+    check(Place::Imported, &[PARTED]);
 }
