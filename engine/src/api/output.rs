@@ -1,6 +1,7 @@
 //! The answer to a query as JSON, written from the engine's own columns without a tree in between.
 
 use pilaster_model::Histogram;
+use pilaster_model::histogram::format_decimal;
 use pilaster_promql::{MatrixSeries, Output, QueryStats, QueryValue, Value, VectorSample};
 
 use super::json::{push_labels, push_string, push_strings, push_timestamp, push_value};
@@ -24,8 +25,9 @@ pub fn query_body(output: &Output, stats: StatsDetail, timings: &Timings) -> Vec
             out.extend_from_slice(b"\"scalar\",\"result\":");
             out.push(b'[');
             push_lone_timestamp(&mut out, *timestamp_ms);
+            // Unlike a sample's value, a scalar never has an exponent.
             out.extend_from_slice(b",\"");
-            push_value(&mut out, *value);
+            out.extend_from_slice(format_decimal(*value).as_bytes());
             out.extend_from_slice(b"\"]");
         }
         QueryValue::String { timestamp_ms, value } => {
@@ -244,6 +246,10 @@ mod tests {
         assert_eq!(
             body(QueryValue::Scalar { timestamp_ms: 1500, value: f64::INFINITY }, 0),
             r#"{"status":"success","data":{"resultType":"scalar","result":[1.5,"+Inf"]}}"#
+        );
+        assert_eq!(
+            body(QueryValue::Scalar { timestamp_ms: 0, value: -1.5e-7 }, 0),
+            r#"{"status":"success","data":{"resultType":"scalar","result":[0,"-0.00000015"]}}"#
         );
         assert_eq!(
             body(QueryValue::String { timestamp_ms: 1000, value: "a\"".to_owned() }, 0),

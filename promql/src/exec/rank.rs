@@ -136,8 +136,10 @@ impl GridOperator for Rank {
                     AggregateOp::LimitRatio => self.sample_ratio(&rows, &mut keep),
                     _ => self.rank_by_value(&rows, &mut keep, &mut scratch),
                 }
-                if !(self.ordered && self.is_by_value()) {
-                    scratch.order = (0..rows.len() as u32).collect();
+                match (self.ordered, self.is_by_value()) {
+                    (true, true) => {}
+                    (true, false) => heap_order(&rows, &keep, &mut scratch.order),
+                    (false, _) => scratch.order = (0..rows.len() as u32).collect(),
                 }
                 for index in scratch.order.iter().map(|index| *index as usize) {
                     emit_kept(rows[index], &keep[index], self.is_by_value(), &mut out);
@@ -145,6 +147,29 @@ impl GridOperator for Rank {
             }
         }
         Ok(vec![out.finish()])
+    }
+}
+
+/// The order in which `limitk` and `limit_ratio` answer an instant query. Prometheus puts what it keeps on a heap by value,
+/// histograms as 0, and returns it as the heap lies; sums over it are taken in that order.
+fn heap_order(rows: &[Row<'_>], keep: &[Vec<bool>], order: &mut Vec<u32>) {
+    let value = |index: u32| match rows[index as usize] {
+        row if row.valid[0] => row.values[0],
+        _ => 0.0,
+    };
+    order.clear();
+    for index in (0..rows.len() as u32).filter(|index| keep[*index as usize].contains(&true)) {
+        order.push(index);
+        let mut child = order.len() - 1;
+        while child > 0 {
+            let parent = (child - 1) / 2;
+            let (own, above) = (value(order[child]), value(order[parent]));
+            if !(own.is_nan() || own < above) {
+                break;
+            }
+            order.swap(child, parent);
+            child = parent;
+        }
     }
 }
 
