@@ -89,6 +89,11 @@ fn custom_histogram(random: &mut Random, before: Option<&Histogram>, wide: bool)
     next
 }
 
+/// A staleness marker, so that a series that begins later has its place in the order of creation from the start on.
+fn born(start_ms: i64) -> impl Iterator<Item = (i64, f64)> {
+    std::iter::once((start_ms, stale_nan()))
+}
+
 /// Series of every character: steady, sparse, churning, reset, ended by staleness markers, irregular, not a number,
 /// native histograms with both kinds of buckets, counters and gauges, floats that alternate with histograms, pods that
 /// come and go, and metrics that describe targets.
@@ -184,11 +189,10 @@ pub fn data(end_ms: i64) -> Vec<Series> {
             for (pod, from_ms) in (start_ms..end_ms).step_by(1_500_000).enumerate() {
                 let until_ms = (from_ms + 1_300_000 + random.below(600_000) as i64).min(end_ms);
                 let pod = format!("pod-{}", pod * 4 + number);
-                let mut samples: Vec<(i64, f64)> = (from_ms..until_ms)
-                    .step_by(30_000)
-                    .enumerate()
-                    .map(|(step, at_ms)| (at_ms, step as f64 * 2.5))
-                    .collect();
+                let own = (from_ms..until_ms).step_by(30_000).enumerate();
+                let own = own.map(|(step, timestamp_ms)| (timestamp_ms, step as f64 * 2.5));
+                let mut samples: Vec<(i64, f64)> =
+                    born(start_ms).chain(own.filter(|(timestamp_ms, _)| *timestamp_ms > start_ms)).collect();
                 if random.chance(50) {
                     samples.push((until_ms, stale_nan()));
                 }
@@ -196,7 +200,9 @@ pub fn data(end_ms: i64) -> Vec<Series> {
             }
             // The version changes halfway through.
             for (version, half) in [("1.0", start_ms..end_ms - 3_600_000), ("1.1", end_ms - 3_600_000..end_ms)] {
-                let samples = half.step_by(60_000).map(|timestamp_ms| (timestamp_ms, 1.0)).collect();
+                let samples = half.step_by(60_000).map(|timestamp_ms| (timestamp_ms, 1.0));
+                let samples =
+                    born(start_ms).chain(samples.filter(|(timestamp_ms, _)| *timestamp_ms > start_ms)).collect();
                 all.push(floats(labels("target_info", &[("version", version), zone]), samples));
             }
             let samples = (start_ms..end_ms).step_by(60_000).map(|timestamp_ms| (timestamp_ms, 1.0)).collect();
