@@ -93,6 +93,24 @@ fn mistakes_in_urls_and_options_are_told_without_values() {
 }
 
 #[test]
+fn all_clouds_are_known() {
+    for (url, options, place) in [
+        (
+            "s3://bucket/x",
+            vec![("region", "eu-west-1"), ("access_key_id", "a"), ("secret_access_key", "b")],
+            "s3://bucket/x",
+        ),
+        ("gs://bucket/x", vec![("skip_signature", "true")], "gs://bucket/x"),
+        ("az://container/x", vec![("account_name", "a"), ("account_key", "YWJj")], "az://container/x"),
+        ("abfss://c@a.dfs.core.windows.net/x", vec![("account_key", "YWJj")], "abfss://c@a.dfs.core.windows.net/x"),
+    ] {
+        let options: Vec<_> = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let opened = open_url(url, &options, Env::real().files).unwrap_or_else(|error| panic!("{url}: {error}"));
+        assert_eq!(opened.place(), place);
+    }
+}
+
+#[test]
 fn the_environment_knows_credentials_of_its_kind_of_store() {
     let variables =
         [("AWS_REGION", "r"), ("AWS_ACCESS_KEY_ID", "k"), ("AWS_PAGER", "less"), ("GOOGLE_BUCKET", "g"), ("PATH", "p")];
