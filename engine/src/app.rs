@@ -62,8 +62,6 @@ pub struct App {
     pub flags: Flags,
     pub metrics: ServerMetrics,
     pub started: SystemTime,
-    /// How much is kept.
-    pub retention: Retention,
     /// Under which users reach the server, without a slash at its end.
     pub external_url: String,
     /// Stands before every route: empty, or `/prom`.
@@ -84,7 +82,6 @@ pub struct App {
 pub struct Setup {
     pub flags: Flags,
     pub config: Config,
-    pub retention: Retention,
     pub external_url: String,
     pub prefix: String,
     pub cors: regex::Regex,
@@ -99,7 +96,6 @@ impl App {
         let app = App {
             metrics: ServerMetrics::default(),
             started: now,
-            retention: setup.retention,
             external_url: setup.external_url,
             prefix: setup.prefix,
             cors: setup.cors,
@@ -120,6 +116,11 @@ impl App {
 
     pub fn config(&self) -> Arc<Config> {
         self.config.read().clone()
+    }
+
+    /// How much is kept, as flags and configuration say now.
+    pub fn retention(&self) -> Retention {
+        Retention::new(&self.flags, &self.config())
     }
 
     pub fn set_config(&self, config: Config) {

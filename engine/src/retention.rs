@@ -1,7 +1,7 @@
 //! How much is kept: so long, so many bytes, or so much of the disk.
 
 use pilaster_ingest::config::{ByteSize, PromDuration};
-use pilaster_storage::RetentionRule;
+use pilaster_storage::{RetentionLimits, RetentionRule};
 
 use crate::config::Config;
 use crate::flags::Flags;
@@ -34,6 +34,12 @@ impl Retention {
             percent,
             rules: config.retention_rules.clone(),
         }
+    }
+}
+
+impl Retention {
+    pub fn limits(self) -> RetentionLimits {
+        RetentionLimits { ms: self.ms, bytes: self.bytes, percent: self.percent, rules: self.rules }
     }
 }
 

@@ -101,8 +101,7 @@ async fn serve(flags: Flags, queries: tokio::runtime::Handle) -> Result<(), Serv
     };
     warn_of_config(&config);
     let (control, controls) = mpsc::unbounded_channel();
-    let retention = Retention::new(&flags, &config);
-    let app = Arc::new(App::new(Setup { flags, config, retention, external_url, prefix, cors, queries, control }));
+    let app = Arc::new(App::new(Setup { flags, config, external_url, prefix, cors, queries, control }));
 
     let (stop_serving, serving_stopped) = watch::channel(false);
     let mut servers = tokio::task::JoinSet::new();
@@ -322,11 +321,12 @@ fn open_store(app: &App) -> Result<Arc<Store>, ServerError> {
     let flags = &app.flags;
     let blocks = crate::blocks::object_options(flags, &app.config().blocks, &Env::real())
         .map_err(|error| ServerError::Storage(format!("storage.blocks: {error}")))?;
+    let retention = app.retention();
     let options = StoreOptions {
-        retention_ms: app.retention.ms,
-        retention_bytes: app.retention.bytes,
-        retention_percent: app.retention.percent,
-        retention_rules: app.retention.rules.clone(),
+        retention_ms: retention.ms,
+        retention_bytes: retention.bytes,
+        retention_percent: retention.percent,
+        retention_rules: retention.rules,
         max_exemplars: max_exemplars(flags, &app.config()),
         out_of_order_ms: app.config().out_of_order_ms,
         wal_sync: if flags.get("storage.tsdb.wal-sync") == "written" { WalSync::Written } else { WalSync::Commit },
@@ -455,15 +455,14 @@ async fn try_reload(app: &Arc<App>, scrapes: &Arc<ScrapeManager>) -> Result<(), 
         |error: String| format!("couldn't load configuration (--config.file={:?}): {error}", file.to_string_lossy());
     let config = Config::load(file).map_err(|error| reason(error.to_string()))?;
     warn_of_config(&config);
-    if Retention::new(&app.flags, &config) != app.retention
-        || config.out_of_order_ms != app.config().out_of_order_ms
-        || config.blocks != app.config().blocks
-    {
+    let retention = Retention::new(&app.flags, &config);
+    if config.out_of_order_ms != app.config().out_of_order_ms || config.blocks != app.config().blocks {
         tracing::warn!("changed storage settings take effect when the server is started again");
     }
     scrapes.apply(config.scrape_configs.clone()).await.map_err(|error| reason(error.to_string()))?;
     if let Some(parts) = app.parts() {
         parts.store.resize_exemplars(max_exemplars(&app.flags, &config));
+        parts.store.set_retention(retention.limits()).map_err(|error| reason(error.to_string()))?;
     }
     app.set_config(config);
     Ok(())

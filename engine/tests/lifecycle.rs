@@ -135,3 +135,26 @@ fn headers_of_answers() {
     assert!(head.contains("location: /query?g0.expr=up"), "{head}");
     assert_eq!(server.stop(), Some(0));
 }
+
+#[test]
+fn a_reload_changes_how_much_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("prometheus.yml");
+    let write = |retention: &str| std::fs::write(&config, format!("storage: {{tsdb: {retention}}}\n")).unwrap();
+    write("{retention: {time: 3d}}");
+    let flags = [&format!("--config.file={}", config.display()), "--web.enable-lifecycle"];
+    let server = Pilaster::start(&folder.path().join("data"), &flags);
+    let shown = || server.get("/api/v1/status/runtimeinfo").1;
+    let reload = || server.post("/-/reload", "", "").0;
+    assert!(shown().contains("\"storageRetention\":\"3d\""), "{}", shown());
+    write("{retention: {size: 1GB, percentage: 50}, retention_rules: [{match: up, time: 1d}]}");
+    assert_eq!(reload(), 200);
+    assert!(shown().contains("1GiB or 50%"), "{}", shown());
+    let limit = server.metric("prometheus_tsdb_retention_limit_bytes");
+    assert!(limit > f64::from(1 << 30), "half of the disk goes before the size: {limit}");
+    assert_eq!(server.metric("prometheus_tsdb_retention_limit_seconds"), 0.0);
+    // What cannot be read changes nothing.
+    write("{retention: {percentage: 101}}");
+    assert_eq!(reload(), 500);
+    assert!(shown().contains("1GiB or 50%"), "{}", shown());
+}

@@ -34,7 +34,7 @@ pub use snapshot::{SelectPlan, SelectedSeries, SeriesSamples, Snapshot};
 pub use stats::Stats;
 pub use store::inspect;
 pub use store::{
-    AppendOutcome, BlockImport, HistogramSample, Imported, Rejected, ReplayProgress, RetentionRule, Sample, Store,
-    StoreOptions,
+    AppendOutcome, BlockImport, HistogramSample, Imported, Rejected, ReplayProgress, RetentionLimits, RetentionRule,
+    Sample, Store, StoreOptions,
 };
 pub use wal::WalSync;

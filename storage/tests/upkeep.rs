@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use pilaster_model::{Labels, Matcher, TimeRange};
 use pilaster_storage::env::sim::{Fault, FaultKind, Sim};
-use pilaster_storage::{Exemplar, ExemplarOutcome, Metadata, RetentionRule, Sample, Store, StoreOptions};
+use pilaster_storage::{
+    Exemplar, ExemplarOutcome, Metadata, RetentionLimits, RetentionRule, Sample, Store, StoreOptions,
+};
 
 const DIR: &str = "/data";
 const HOUR_MS: i64 = 3_600_000;
@@ -203,8 +205,10 @@ fn retention_rules_keep_some_series_for_longer_and_some_for_less() {
     check(&store);
     drop(store);
     check(&open(&options, &sim));
-    // Without rules there is the default for all.
-    let store = open(&StoreOptions { retention_rules: Vec::new(), ..options }, &sim);
+    // Without rules there is the default for all; a running store is told so.
+    let store = open(&options, &sim);
+    store.set_retention(RetentionLimits { ms: options.retention_ms, ..RetentionLimits::default() }).unwrap();
+    assert!(store.set_retention(RetentionLimits { ms: Some(0), ..RetentionLimits::default() }).is_err());
     (0..25).for_each(|_| store.maintain().unwrap());
     assert!((28..=30).contains(&oldest_day(&store, "long")), "{}", oldest_day(&store, "long"));
 }

@@ -53,7 +53,7 @@ fn store(app: &App, text: &mut TextWriter) {
         (
             "prometheus_tsdb_retention_limit_percentage",
             "Most percent of the disk that blocks and log may take; 0 for no limit.",
-            app.retention.percent.unwrap_or(0.0),
+            app.retention().percent.unwrap_or(0.0),
         ),
         ("prometheus_tsdb_exemplar_exemplars_in_storage", "Number of exemplars currently in circular storage.", {
             number(stats.exemplars.stored)
@@ -76,7 +76,7 @@ fn store(app: &App, text: &mut TextWriter) {
         (
             "prometheus_tsdb_retention_limit_seconds",
             "How long to retain samples.",
-            app.retention.ms.map_or(0.0, |ms| (ms / 1000) as f64),
+            app.retention().ms.map_or(0.0, |ms| (ms / 1000) as f64),
         ),
     ] {
         text.gauge(name, help, value);

@@ -59,7 +59,7 @@ impl Store {
         for (index, width) in WIDTHS.into_iter().enumerate() {
             let width_ms = self.options.block_ms.saturating_mul(width);
             // A block that is longer than a tenth of the retention would keep much beyond it.
-            if width > 1 && self.options.retention_ms.is_some_and(|retention_ms| retention_ms / 10 < width_ms) {
+            if width > 1 && self.retention().ms.is_some_and(|retention_ms| retention_ms / 10 < width_ms) {
                 break;
             }
             let level = index as u8 + 1;

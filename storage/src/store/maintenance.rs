@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::options::RetentionLimits;
 use super::retention::TrustedTime;
 use super::{Store, View};
 use crate::Error;
@@ -45,6 +46,8 @@ pub(super) struct Maintenance {
     pub trusted_time: TrustedTime,
     /// Per block, the retention rules that were applied to it.
     pub rules_applied: HashMap<String, Vec<bool>>,
+    /// The limits that these rules are of.
+    pub rules_of: Arc<RetentionLimits>,
 }
 
 impl Maintenance {
@@ -57,6 +60,7 @@ impl Maintenance {
             doomed: Vec::new(),
             trusted_time: TrustedTime::default(),
             rules_applied: HashMap::new(),
+            rules_of: Arc::default(),
             erased: HashSet::new(),
             sources,
             sources_seen_ms: now_ms,

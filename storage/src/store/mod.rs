@@ -28,7 +28,7 @@ pub(crate) use flush::histograms_in;
 pub use append::{AppendOutcome, HistogramSample, Rejected, Sample};
 pub use import::{BlockImport, Imported};
 pub use open::ReplayProgress;
-pub use options::{RetentionRule, StoreOptions};
+pub use options::{RetentionLimits, RetentionRule, StoreOptions};
 
 use crate::block::{BlockMeta, LiveBlock};
 use crate::env::{DirLock, Env};
@@ -67,6 +67,7 @@ impl View {
 pub struct Store {
     env: Env,
     options: StoreOptions,
+    retention: RwLock<Arc<RetentionLimits>>,
     home: Home,
     head: Arc<Head>,
     wal: Wal,

@@ -112,6 +112,7 @@ impl Store {
             has_unlogged: AtomicBool::new(false),
             maintenance: Mutex::new(Maintenance::new(manifest, marks, sources, env.clock.now_ms())),
             metadata,
+            retention: RwLock::new(Arc::new(options.retention())),
             metadata_gate: RwLock::default(),
             exemplars,
             counters: Counters::default(),

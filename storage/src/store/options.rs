@@ -22,6 +22,28 @@ impl RetentionRule {
     }
 }
 
+/// How much is kept, which may change while a store is open.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RetentionLimits {
+    pub ms: Option<i64>,
+    pub bytes: Option<u64>,
+    pub percent: Option<f64>,
+    pub rules: Vec<RetentionRule>,
+}
+
+impl RetentionLimits {
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let refuse = |reason: &str| Err(Error::InvalidOptions { reason: reason.to_owned() });
+        if self.rules.iter().map(|rule| rule.ms).chain(self.ms).any(|ms| ms <= 0) {
+            return refuse("retention_ms must be positive");
+        }
+        if self.percent.is_some_and(|percent| !(percent > 0.0 && percent <= 100.0)) {
+            return refuse("retention_percent must be above 0 and at most 100");
+        }
+        Ok(())
+    }
+}
+
 /// [`StoreOptions::new`] gives Prometheus' behaviour, except that nothing is acknowledged before it is on disk.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
@@ -74,6 +96,15 @@ impl StoreOptions {
         }
     }
 
+    pub(super) fn retention(&self) -> RetentionLimits {
+        RetentionLimits {
+            ms: self.retention_ms,
+            bytes: self.retention_bytes,
+            percent: self.retention_percent,
+            rules: self.retention_rules.clone(),
+        }
+    }
+
     pub(super) fn check(&self) -> Result<(), Error> {
         let refuse = |reason: &str| Err(Error::InvalidOptions { reason: reason.to_owned() });
         if self.block_ms <= 0 {
@@ -85,13 +116,7 @@ impl StoreOptions {
         if self.out_of_order_ms < 0 {
             return refuse("out_of_order_ms must not be negative");
         }
-        let times = self.retention_rules.iter().map(|rule| rule.ms).chain(self.retention_ms);
-        if times.into_iter().any(|ms| ms <= 0) {
-            return refuse("retention_ms must be positive");
-        }
-        if self.retention_percent.is_some_and(|percent| !(percent > 0.0 && percent <= 100.0)) {
-            return refuse("retention_percent must be above 0 and at most 100");
-        }
+        self.retention().check()?;
         Ok(())
     }
 }

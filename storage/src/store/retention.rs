@@ -1,12 +1,14 @@
 //! What is too old, or too much: whole blocks by time and size, and series by rules of their own.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pilaster_model::Labels;
 
 use super::Store;
 use super::maintenance::Maintenance;
+use super::options::RetentionLimits;
 use crate::Error;
 use crate::block::BlockMeta;
 
@@ -41,7 +43,7 @@ impl Store {
     /// Removes blocks beyond retention.
     pub(super) fn expire(&self, maintenance: &mut Maintenance) -> Result<(), Error> {
         let oldest_ms = match self.retention_time(maintenance) {
-            Some(now_ms) => now_ms.saturating_sub(self.longest_retention_ms().unwrap_or(i64::MAX)),
+            Some(now_ms) => now_ms.saturating_sub(longest_ms(&self.retention()).unwrap_or(i64::MAX)),
             None => i64::MIN,
         };
         let limit_bytes = self.retention_limit_bytes().unwrap_or(u64::MAX);
@@ -72,7 +74,12 @@ impl Store {
     ///
     /// As whole blocks do, a series goes from a block when its newest sample there could be too old.
     pub(super) fn apply_retention_rules(&self, maintenance: &mut Maintenance) -> Result<(), Error> {
-        let rules = &self.options.retention_rules;
+        let limits = self.retention();
+        let rules = &limits.rules;
+        if !Arc::ptr_eq(&limits, &maintenance.rules_of) {
+            maintenance.rules_applied.clear();
+            maintenance.rules_of = limits.clone();
+        }
         let Some(now_ms) = self.retention_time(maintenance).filter(|_| !rules.is_empty()) else { return Ok(()) };
         let live: HashSet<String> = maintenance.manifest.blocks.iter().map(|block| block.name.clone()).collect();
         maintenance.rules_applied.retain(|name, _| live.contains(name));
@@ -80,11 +87,8 @@ impl Store {
             let meta = live.meta();
             let is_over = |ms: i64| meta.max_ms < now_ms.saturating_sub(ms);
             // One for each rule, and one for the series that none fits.
-            let over: Vec<bool> = rules
-                .iter()
-                .map(|rule| is_over(rule.ms))
-                .chain([self.options.retention_ms.is_some_and(is_over)])
-                .collect();
+            let over: Vec<bool> =
+                rules.iter().map(|rule| is_over(rule.ms)).chain([limits.ms.is_some_and(is_over)]).collect();
             if !over.contains(&true) || maintenance.rules_applied.get(&meta.name) == Some(&over) {
                 continue;
             }
@@ -110,10 +114,21 @@ impl Store {
         Some(newest_ms.min(trusted_ms))
     }
 
-    /// The longest time for which any series may be kept; `None` for ever.
-    fn longest_retention_ms(&self) -> Option<i64> {
-        let default_ms = self.options.retention_ms?;
-        self.options.retention_rules.iter().map(|rule| rule.ms).chain([default_ms]).max()
+    /// What is in effect.
+    pub fn retention(&self) -> Arc<RetentionLimits> {
+        self.retention.read().clone()
+    }
+
+    /// Changes what is in effect, from the next upkeep on.
+    ///
+    /// # Errors
+    /// The limits make no sense; the old ones stay.
+    pub fn set_retention(&self, limits: RetentionLimits) -> Result<(), Error> {
+        limits.check()?;
+        if *self.retention() != limits {
+            *self.retention.write() = Arc::new(limits);
+        }
+        Ok(())
     }
 
     /// Bytes that blocks and log may take; `None` where there is no limit.
@@ -123,12 +138,14 @@ impl Store {
             Some((total_bytes as f64 * percent / 100.0) as u64)
         };
         // Blocks that are not on the disk are not measured by it.
-        self.options
-            .retention_percent
-            .filter(|_| !self.home.is_far())
-            .and_then(of_disk)
-            .or(self.options.retention_bytes)
+        let limits = self.retention();
+        limits.percent.filter(|_| !self.home.is_far()).and_then(of_disk).or(limits.bytes)
     }
+}
+
+/// The longest time for which any series may be kept; `None` for ever.
+fn longest_ms(limits: &RetentionLimits) -> Option<i64> {
+    limits.rules.iter().map(|rule| rule.ms).chain([limits.ms?]).max()
 }
 
 #[cfg(test)]
