@@ -2,7 +2,7 @@
 
 use futures::future::BoxFuture;
 
-use crate::ast::{Expr, ExprKind, Function};
+use crate::ast::{BinaryOp, Expr, ExprKind, Function};
 use crate::error::QueryError;
 use crate::exec::scalar::Scalar;
 use crate::grid::{Grid, Row};
@@ -25,6 +25,10 @@ impl Preparer {
                 ExprKind::Binary(binary) => {
                     let left = self.scalar(&binary.left, evaluation).await?;
                     let right = self.scalar(&binary.right, evaluation).await?;
+                    if matches!(binary.op, BinaryOp::TrimLower | BinaryOp::TrimUpper) {
+                        let text = format!("operator {:?} not allowed for Scalar operations", binary.op.symbol());
+                        return Err(QueryError::execution(text));
+                    }
                     left.zip(&right, count, |left, right| kernels::scalar(binary.op, left, right))
                 }
                 ExprKind::Call { function, args } => self.scalar_call(function, args, evaluation).await?,

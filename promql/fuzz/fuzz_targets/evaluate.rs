@@ -1,0 +1,16 @@
+//! Any short query, evaluated.
+
+#![no_main]
+
+mod checks;
+
+use libfuzzer_sys::fuzz_target;
+
+/// Longer ones find nothing more, only slower.
+const MOST_BYTES: usize = 300;
+
+fuzz_target!(|query: &str| {
+    if query.len() <= MOST_BYTES {
+        checks::check_evaluation(query);
+    }
+});
