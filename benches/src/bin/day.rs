@@ -31,6 +31,9 @@ struct Arguments {
     /// every 30 s, meets an hour and forty minutes of scrapes.
     #[arg(long, default_value_t = 0.0)]
     speed: f64,
+    /// Connections that send at the same time.
+    #[arg(long, default_value_t = 4)]
+    senders: usize,
     /// Where the data directory is made; a temporary directory otherwise. It is removed in the end.
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -43,7 +46,7 @@ const QUERIES: &[(&str, i64)] = &[
     ("sum by (job) (rate(http_requests_total{code=\"500\"}[5m]))", 60),
 ];
 
-/// Instances that send together.
+/// Parts of the fleet, of which the oldest are replaced.
 const PARTS: usize = 100;
 
 #[tokio::main]
@@ -77,7 +80,7 @@ async fn main() -> anyhow::Result<()> {
         "hour", "samples", "resident", "disk", "queries", "p50", "p99"
     );
     for timestamp_ms in (start_ms..=end_ms).step_by(INTERVAL_MS as usize) {
-        samples += send(&server, &mut fleets, timestamp_ms).await?;
+        samples += send(&server, &mut fleets, arguments.senders, timestamp_ms).await?;
         asked_ms.store(timestamp_ms, Ordering::Relaxed);
         let passed_ms = timestamp_ms - start_ms;
         if arguments.speed > 0.0 {

@@ -106,14 +106,14 @@ async fn measure(
         .collect();
     let begun = Instant::now();
     // The first scrape creates all series: a measure of its own.
-    send(&server, &mut fleets, start_ms).await?;
+    send(&server, &mut fleets, arguments.senders, start_ms).await?;
     let created = server.usage();
     let all = instances * SERIES_PER_INSTANCE;
     table.set("new series / CPU s", column, all as f64 / created.cpu_seconds.max(0.01));
     let mut samples = 0;
     let mut shown = Instant::now();
     for timestamp_ms in (start_ms..=end_ms).step_by(INTERVAL_MS as usize).skip(1) {
-        samples += send(&server, &mut fleets, timestamp_ms).await?;
+        samples += send(&server, &mut fleets, arguments.senders, timestamp_ms).await?;
         if shown.elapsed() > Duration::from_secs(5) {
             shown = Instant::now();
             let usage = server.usage();
