@@ -310,12 +310,12 @@ pub(in crate::kernels) fn interpolate_histograms(
 
 fn sum(histograms: &[Arc<Histogram>], notes: &mut MixedNotes) -> Option<Histogram> {
     let mut sum = HistogramSum::new((*histograms[0]).clone());
-    aggregate(histograms, notes, |histogram| sum.add(histogram)).then(|| sum.total())
+    aggregate(histograms, notes, |histogram| sum.add(histogram)).then(|| sum.total_with_empty_buckets())
 }
 
 fn mean(histograms: &[Arc<Histogram>], notes: &mut MixedNotes) -> Option<Histogram> {
     let mut mean = HistogramMean::new((*histograms[0]).clone());
-    aggregate(histograms, notes, |histogram| mean.add(histogram)).then(|| mean.total())
+    aggregate(histograms, notes, |histogram| mean.add(histogram)).then(|| mean.total_with_empty_buckets())
 }
 
 /// Adds all but the first; false, with nothing else noted, where kinds of buckets are mixed.

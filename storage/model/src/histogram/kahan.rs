@@ -99,12 +99,18 @@ impl HistogramSum {
 
     /// The sum, compact.
     pub fn total(self) -> Histogram {
+        let mut sum = self.total_with_empty_buckets();
+        sum.compact();
+        sum
+    }
+
+    /// The sum with the empty buckets of its summands: multiplied by an infinity, they are NaN.
+    pub fn total_with_empty_buckets(self) -> Histogram {
         let HistogramSum { mut sum, compensation } = self;
         if let Some(lost) = compensation {
             // Both have one kind of buckets, so this cannot fail.
             let _same_kind = sum.add(&lost);
         }
-        sum.compact();
         sum
     }
 
@@ -166,14 +172,21 @@ impl HistogramMean {
     }
 
     /// The mean, compact.
-    pub fn total(mut self) -> Histogram {
+    pub fn total(self) -> Histogram {
+        let mut mean = self.total_with_empty_buckets();
+        mean.compact();
+        mean
+    }
+
+    /// The mean with the empty buckets of the histograms it is of.
+    pub fn total_with_empty_buckets(mut self) -> Histogram {
         if !self.incremental {
             let count = self.count;
             self.running.scale(|histogram| {
                 histogram.div(count);
             });
         }
-        self.running.total()
+        self.running.total_with_empty_buckets()
     }
 }
 
