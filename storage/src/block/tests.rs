@@ -223,6 +223,15 @@ fn fleet(targets: usize, rows: usize) -> Vec<BlockSeries> {
 }
 
 #[test]
+fn the_manifest_tells_two_indexes_apart() {
+    let sim = Sim::new(1);
+    let index_of = |name: &str, hosts: usize| {
+        write_block(&sim, Path::new(DIR), name, 0, fleet(hosts, 40), &options()).unwrap().files[1].range_crc32c.clone()
+    };
+    assert_ne!(index_of("a", 1), index_of("b", 2));
+}
+
+#[test]
 fn a_block_gives_back_what_was_written() {
     check(fleet(3, 100), 0);
     check(fleet(1, 1), 1);
@@ -473,7 +482,7 @@ fn damaged(flips: &[(usize, usize, u8)]) {
         if which % 2 == 1 {
             // The index guards itself as well.
             let body = bytes.len() - 4;
-            let checksum = crc32c::crc32c(&bytes[..body]).to_le_bytes();
+            let checksum = super::index::checksum(&bytes[..body]).to_le_bytes();
             bytes[body..].copy_from_slice(&checksum);
             crate::env::atomic_write(&sim, &path, &bytes).unwrap();
         }

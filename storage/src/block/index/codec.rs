@@ -28,8 +28,7 @@ impl Content<'_> {
             put_uvarint(&mut out, packed.len() as u64);
             out.extend_from_slice(&packed);
         }
-        let checksum = crc32c::crc32c(&out);
-        out.extend_from_slice(&checksum.to_le_bytes());
+        out.extend_from_slice(&checksum(&out).to_le_bytes());
         Ok(out)
     }
 
@@ -154,14 +153,20 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
+/// The last bytes of an index file, of all before. Not a CRC32C: one over a file that ends in its own is the same for all
+/// files, and the manifest, which holds such, could not tell two indexes apart.
+pub(in crate::block) fn checksum(bytes: &[u8]) -> u32 {
+    twox_hash::XxHash64::oneshot(0, bytes) as u32
+}
+
 impl Index {
     /// # Errors
     /// The bytes are not an index file, or not one of a sample file of `samples_bytes`.
     pub fn decode(path: &Path, bytes: &[u8], samples_bytes: u64) -> Result<Index, BlockError> {
         let malformed = |what: &str| BlockError::malformed(path, format!("index without valid {what}"));
         let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| malformed("beginning"))?;
-        let (body, checksum) = rest.split_last_chunk::<4>().ok_or_else(|| malformed("end"))?;
-        if crc32c::crc32c(&bytes[..bytes.len() - 4]) != u32::from_le_bytes(*checksum) {
+        let (body, expected) = rest.split_last_chunk::<4>().ok_or_else(|| malformed("end"))?;
+        if checksum(&bytes[..bytes.len() - 4]) != u32::from_le_bytes(*expected) {
             return Err(malformed("checksum"));
         }
         let mut cursor = Cursor::new(body);
