@@ -43,6 +43,9 @@ use node::Node;
 use times::QueryRange;
 
 /// The options that change what a query means or how it runs.
+/// Samples of a series beyond which chunks do not get smaller any more.
+const LONG_SERIES: usize = 16_384;
+
 #[derive(Debug, Clone)]
 pub(crate) struct PrepareOptions {
     pub lookback_ms: i64,
@@ -201,7 +204,8 @@ impl Preparer {
         self.largest_leaf.fetch_max(table.len() * width, Ordering::Relaxed);
         let range_ms = range.max_ms.saturating_sub(range.min_ms).max(0) as usize;
         let cost = width.max(range_ms / 15_000).max(1);
-        let chunk_series = (self.options.partition_cells / 2 / cost).clamp(1, 1024);
+        // Neighbours share pages, and every chunk decodes its pages anew: long series too are read some at a time.
+        let chunk_series = (self.options.partition_cells / 2 / cost.min(LONG_SERIES)).clamp(1, 1024);
         let partitions =
             (table.len() * cost / self.options.partition_cells.max(1)).clamp(1, self.options.partitions.max(1));
         let stats_only = evaluation.histogram_stats && !evaluation.needs_buckets;
