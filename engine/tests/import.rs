@@ -2,7 +2,6 @@
 
 mod server;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,7 +10,8 @@ use pilaster_ingest::remote_write::{SeriesToSend, encode_v1};
 use pilaster_model::histogram::{CUSTOM_BUCKETS_SCHEMA, Histogram, Span};
 use pilaster_model::{Labels, stale_nan};
 use serde_json::Value;
-use server::{Peer, Pilaster, binary, free_port, program, wait};
+use server::answers::differences;
+use server::{Peer, Pilaster, binary, free_port, prometheus_3, wait};
 
 /// Questions for both, at several times each.
 const QUERIES: &[&str] = &[
@@ -113,7 +113,7 @@ fn directories_with_start_timestamps_and_zstd_are_no_different() {
 }
 
 fn check(scenario: &Scenario) {
-    let Some(prometheus) = program("PILASTER_PROMETHEUS", "prometheus") else { return };
+    let Some(prometheus) = prometheus_3() else { return };
     let dir = tempfile::tempdir().unwrap();
     let port = free_port();
     let config = dir.path().join("prometheus.yml");
@@ -200,7 +200,10 @@ fn check(scenario: &Scenario) {
             panicked += 1;
             continue;
         }
-        compare(&mut wrong, &format!("{path} {fields:?}"), got, expected);
+        let differences = differences(got, expected);
+        if !differences.is_empty() {
+            wrong.push(format!("{path} {fields:?}\n {}", differences.join("\n ")));
+        }
     }
     if ours.get(&labels).1 != expected_names.1 {
         wrong.push("names of metrics".to_owned());
@@ -355,42 +358,5 @@ fn custom(number: i64, index: i64) -> Histogram {
         positive,
         custom_bounds: [0.005, 0.1, 2.5].into(),
         ..Histogram::default()
-    }
-}
-
-/// Notes a difference; sums may differ in their last bits, vectors in their order.
-fn compare(wrong: &mut Vec<String>, what: &str, ours: &Value, theirs: &Value) {
-    let sorted = |answer: &Value| -> Value {
-        match answer["data"]["result"].as_array() {
-            Some(series) if series.iter().all(|one| one.get("metric").is_some()) => {
-                let by_labels: BTreeMap<String, Value> =
-                    series.iter().map(|one| (one["metric"].to_string(), one.clone())).collect();
-                serde_json::to_value(by_labels).unwrap()
-            }
-            _ => answer["data"].clone(),
-        }
-    };
-    if ours["status"] != theirs["status"] || !near(&sorted(ours), &sorted(theirs)) {
-        wrong.push(format!("{what}\n  ours   {}\n  theirs {}", shown(ours), shown(theirs)));
-    }
-}
-
-fn shown(answer: &Value) -> String {
-    answer.to_string().chars().take(600).collect()
-}
-
-fn near(ours: &Value, theirs: &Value) -> bool {
-    match (ours, theirs) {
-        (Value::Object(one), Value::Object(other)) => {
-            one.len() == other.len() && one.iter().all(|(key, value)| other.get(key).is_some_and(|o| near(value, o)))
-        }
-        (Value::Array(one), Value::Array(other)) => {
-            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| near(one, other))
-        }
-        (Value::String(one), Value::String(other)) if one != other => {
-            let (Ok(a), Ok(b)) = (one.parse::<f64>(), other.parse::<f64>()) else { return false };
-            (a - b).abs() <= 1e-12 * a.abs().max(b.abs())
-        }
-        (one, other) => one == other,
     }
 }

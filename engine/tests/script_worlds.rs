@@ -3,9 +3,10 @@
 
 #[path = "../../ingest/tests/prometheus_encoder/mod.rs"]
 mod prometheus_encoder;
+#[path = "../../promql/tests/script_files/mod.rs"]
+mod script_files;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use pilaster_engine::import::import_prometheus;
@@ -16,6 +17,7 @@ use pilaster_promql::{Engine, EngineOptions};
 use pilaster_storage::env::Env;
 use pilaster_storage::env::objects::{Objects, open_url};
 use pilaster_storage::{HistogramSample, ObjectOptions, Sample, Store, StoreOptions, WalSync, inspect};
+use script_files::prometheus_scripts;
 
 /// Where the samples of a script are when it asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,17 +200,6 @@ fn import(store: &Store, series: &[LoadedSeries]) -> Result<(), String> {
     }
 }
 
-fn scripts() -> Option<Vec<PathBuf>> {
-    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/promqltest");
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(&dir)
-        .ok()?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "test"))
-        .collect();
-    paths.sort();
-    Some(paths)
-}
-
 /// Evaluations in all scripts of Prometheus 3.14; each at an instant is made several times in several forms.
 const EVALUATIONS: usize = 2214;
 
@@ -220,8 +211,7 @@ const TILED: (usize, usize) = (64, 4);
 /// Runs every script in `place` with plans cut in each way; the levels of the blocks that were read.
 fn check(place: Place, cuts: &[(usize, usize)]) -> BTreeSet<u8> {
     let mut levels = BTreeSet::new();
-    let Some(paths) = scripts() else {
-        println!("no folder ../../shared/promqltest: nothing to run");
+    let Some(paths) = prometheus_scripts() else {
         return levels;
     };
     let runtime =
@@ -273,7 +263,10 @@ fn scripts_over_a_reopened_store() {
 #[test]
 fn scripts_over_blocks_of_every_level() {
     let levels = check(Place::Levels, &[TILED]);
-    assert!(levels.is_empty() && scripts().is_none() || levels.is_superset(&BTreeSet::from([1, 2, 3])), "{levels:?}");
+    assert!(
+        levels.is_empty() && prometheus_scripts().is_none() || levels.is_superset(&BTreeSet::from([1, 2, 3])),
+        "{levels:?}"
+    );
 }
 
 #[test]

@@ -4,9 +4,12 @@
 #[path = "../fuzz/fuzz_targets/checks.rs"]
 mod checks;
 
+mod script_files;
+
 use std::path::PathBuf;
 
 use pilaster_promql::parser::{ParseOptions, parse};
+use script_files::{prometheus_scripts, scripts_in};
 
 /// What is put into queries.
 const PIECES: [&str; 42] = [
@@ -82,11 +85,7 @@ impl Random {
 
 /// The queries of all scripts at hand.
 fn corpus() -> Vec<String> {
-    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let folders = [here.join("tests/scripts"), here.join("../../shared/promqltest")];
-    let files = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
-    let mut paths: Vec<PathBuf> = files.map(|file| file.path()).collect();
-    paths.sort();
+    let paths: Vec<PathBuf> = scripts_in("tests/scripts").into_iter().chain(prometheus_scripts()).flatten().collect();
     let texts = paths.iter().filter_map(|path| std::fs::read_to_string(path).ok());
     let query = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();

@@ -1,10 +1,13 @@
 //! Scripts: Prometheus' own, in place, which are the specification of PromQL's meaning, and ours beside them.
 
+mod script_files;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use pilaster_promql::engine::{Engine, EngineOptions};
 use pilaster_promql::promqltest::{Failure, FileReport, MemoryWorld, engine_options, render_report, run};
+use script_files::{prometheus_scripts, scripts_in};
 
 /// Evaluations in all scripts of Prometheus 3.14: running fewer is a failure of the runner.
 const EVALUATIONS: usize = 2214;
@@ -34,18 +37,6 @@ const FLOORS: [(&str, usize); 21] = [
     ("type_and_unit.test", 58),
 ];
 
-/// The scripts in a folder relative to this crate, sorted.
-fn scripts(folder: &str) -> Option<Vec<PathBuf>> {
-    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder);
-    let entries = std::fs::read_dir(&dir).ok()?;
-    let mut paths: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "test"))
-        .collect();
-    paths.sort();
-    Some(paths)
-}
-
 fn run_all(paths: &[PathBuf], options: EngineOptions) -> Vec<FileReport> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(4)
@@ -65,8 +56,7 @@ fn run_all(paths: &[PathBuf], options: EngineOptions) -> Vec<FileReport> {
 
 #[test]
 fn prometheus_scripts_pass() {
-    let Some(paths) = scripts("../../shared/promqltest") else {
-        println!("no folder ../../shared/promqltest: nothing to run");
+    let Some(paths) = prometheus_scripts() else {
         return;
     };
     let reports = run_all(&paths, engine_options());
@@ -85,8 +75,7 @@ fn prometheus_scripts_pass() {
 /// How a query is cut into tiles and partitions must not show in its answer.
 #[test]
 fn tiles_and_partitions_change_nothing() {
-    let Some(paths) = scripts("../../shared/promqltest") else {
-        println!("no folder ../../shared/promqltest: nothing to run");
+    let Some(paths) = prometheus_scripts() else {
         return;
     };
     let whole = run_all(&paths, EngineOptions { partitions: 1, ..engine_options() });
@@ -102,7 +91,7 @@ fn tiles_and_partitions_change_nothing() {
 
 #[test]
 fn our_scripts_pass() {
-    let paths = scripts("tests/scripts").expect("a folder beside this file");
+    let paths = scripts_in("tests/scripts").expect("a folder beside this file");
     let reports = run_all(&paths, engine_options());
     let text = render_report(&reports);
     println!("{text}");

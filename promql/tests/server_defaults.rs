@@ -5,12 +5,15 @@
 //! where an evaluation fails that is not on it, where one on it passes, and where turning off a single switch makes
 //! other evaluations fail than those that name it.
 
+mod script_files;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use pilaster_promql::engine::{Engine, EngineOptions};
 use pilaster_promql::promqltest::{MemoryWorld, engine_options, run};
+use script_files::prometheus_scripts;
 
 type TurnOff = fn(&mut EngineOptions);
 
@@ -25,17 +28,6 @@ const SWITCHES: [(&str, TurnOff); 5] = [
 
 /// A script and a line in it.
 type Place = (String, usize);
-
-fn scripts() -> Option<Vec<PathBuf>> {
-    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/promqltest");
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(&dir)
-        .ok()?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "test"))
-        .collect();
-    paths.sort();
-    Some(paths)
-}
 
 /// The evaluations that fail.
 fn failing(paths: &[PathBuf], options: EngineOptions) -> BTreeSet<Place> {
@@ -68,8 +60,7 @@ fn listed(text: &str) -> BTreeMap<Place, BTreeSet<&str>> {
 
 #[test]
 fn scripts_under_server_defaults_differ_where_a_switch_is_off() {
-    let Some(paths) = scripts() else {
-        println!("no folder ../../shared/promqltest: nothing to run");
+    let Some(paths) = prometheus_scripts() else {
         return;
     };
     let mut needed: BTreeMap<Place, BTreeSet<&str>> = BTreeMap::new();

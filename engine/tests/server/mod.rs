@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod answers;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -282,4 +284,20 @@ pub fn program(variable: &str, name: &str) -> Option<PathBuf> {
         println!("skipped: there is no {name} in PATH and {variable} names none");
     }
     found
+}
+
+/// A Prometheus with the formats of 3.x; older ones are packaged, and know less. `None`, with a message, where there is none.
+pub fn prometheus_3() -> Option<PathBuf> {
+    let path = program("PILASTER_PROMETHEUS", "prometheus")?;
+    let version = Command::new(&path).arg("--version").output().unwrap();
+    // Old ones print it to the one, new ones to the other.
+    let version = String::from_utf8_lossy(&[version.stdout, version.stderr].concat()).into_owned();
+    let word = version.split_whitespace().nth(2).unwrap_or_default();
+    // One that was built from its Go module does not know its version, and is as new as that.
+    let major: Option<u32> = word.split('.').next().and_then(|major| major.parse().ok());
+    if major.is_some_and(|major| major < 3) {
+        println!("skipped: {} is version {word}, and 3 is needed", path.display());
+        return None;
+    }
+    Some(path)
 }

@@ -1,6 +1,10 @@
 //! Hostile bytes in every decoder, and what a test-only encoder wrote. A real Prometheus's directories are read by
 //! `engine/tests/import.rs`.
 
+#[path = "../../tests/prometheus_encoder/mod.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod prometheus_encoder;
+
 use std::path::Path;
 
 use pilaster_storage::frame::crc32c;
@@ -10,6 +14,7 @@ use proptest::prelude::*;
 use super::chunk::{Encoding, decode_chunk};
 use super::samples::Samples;
 use super::{head_chunks, record, tombstones, wal};
+use prometheus_encoder::segment;
 
 const ENCODINGS: [Encoding; 6] = [
     Encoding::Xor,
@@ -87,39 +92,6 @@ fn read(bytes: &[u8], last: bool) -> (Vec<Vec<u8>>, usize) {
     let (mut records, mut damages) = (Vec::new(), 0);
     wal::records(Path::new("x"), bytes, last, &mut |_, bytes| records.push(bytes.to_vec()), &mut |_| damages += 1);
     (records, damages)
-}
-
-/// A segment as Prometheus writes it, without compression.
-fn segment(records: &[Vec<u8>]) -> Vec<u8> {
-    const PAGE: usize = 32 << 10;
-    let mut bytes: Vec<u8> = Vec::new();
-    for record in records {
-        let mut rest = &record[..];
-        let mut first = true;
-        loop {
-            let mut left = PAGE - bytes.len() % PAGE;
-            if left < 7 {
-                bytes.resize(bytes.len() + left, 0);
-                left = PAGE;
-            }
-            let (now, later) = rest.split_at(rest.len().min(left - 7));
-            let kind = match (first, later.is_empty()) {
-                (true, true) => 1,
-                (true, false) => 2,
-                (false, false) => 3,
-                (false, true) => 4,
-            };
-            bytes.push(kind);
-            bytes.extend_from_slice(&(now.len() as u16).to_be_bytes());
-            bytes.extend_from_slice(&crc32c(now).to_be_bytes());
-            bytes.extend_from_slice(now);
-            (rest, first) = (later, false);
-            if rest.is_empty() {
-                break;
-            }
-        }
-    }
-    bytes
 }
 
 #[test]
