@@ -2,7 +2,9 @@
 
 use super::bits::Bits;
 use super::error::Malformed;
+use super::histogram::Integer;
 use super::samples::Samples;
+use super::xor::Xor;
 use super::{histogram, xor, xor2};
 
 /// How a chunk holds its samples.
@@ -68,9 +70,9 @@ pub(super) fn decode(encoding: Encoding, data: &[u8], out: &mut Samples) -> Resu
     match encoding {
         Encoding::Xor => xor::decode(bits, count, out),
         Encoding::Xor2 => xor2::decode(bits, count, header[2], out),
-        Encoding::Histogram => histogram::decode_integers(bits, count, header[2], None, out),
-        Encoding::FloatHistogram => histogram::decode_floats(bits, count, header[2], None, out),
-        Encoding::HistogramSt => histogram::decode_integers(bits, count, header[0], Some(header[2]), out),
-        Encoding::FloatHistogramSt => histogram::decode_floats(bits, count, header[0], Some(header[2]), out),
+        Encoding::Histogram => histogram::decode::<Integer>(bits, count, header[2], None, out),
+        Encoding::FloatHistogram => histogram::decode::<Xor>(bits, count, header[2], None, out),
+        Encoding::HistogramSt => histogram::decode::<Integer>(bits, count, header[0], Some(header[2]), out),
+        Encoding::FloatHistogramSt => histogram::decode::<Xor>(bits, count, header[0], Some(header[2]), out),
     }
 }

@@ -13,10 +13,10 @@ use super::error::Malformed;
 use super::samples::Samples;
 use super::starts::Starts;
 use super::xor::Xor;
-use histogram::{CUSTOM_BUCKETS_SCHEMA, CounterResetHint, IntegerHistogram, Span};
+use histogram::{CUSTOM_BUCKETS_SCHEMA, CounterResetHint, IntegerHistogram, Invalid, Span};
 
 /// What all samples of a chunk share.
-struct Layout {
+pub struct Layout {
     schema: i32,
     hint: CounterResetHint,
     zero_threshold: f64,
@@ -75,16 +75,95 @@ fn custom_bounds(bits: &mut Bits) -> Result<Arc<[f64]>, Malformed> {
     Ok(bounds.into())
 }
 
+/// Counts of a chunk's histograms: integers or floats.
+pub trait Count: Copy + Default {
+    /// The first of a chunk: of all its observations, or of its zero bucket.
+    fn first_total(bits: &mut Bits) -> Result<Self, Malformed>;
+    fn first_bucket(bits: &mut Bits) -> Result<Self, Malformed>;
+    fn next(&mut self, bits: &mut Bits) -> Result<(), Malformed>;
+    fn histogram(layout: &Layout, row: &Row<Self>) -> Result<Histogram, Invalid>;
+}
+
+/// A sample's numbers, as far as a chunk has been read.
+#[derive(Default)]
+pub struct Row<N> {
+    time: Integer,
+    count: N,
+    zero: N,
+    sum: Xor,
+    /// Positive ones, then negative ones.
+    buckets: Vec<N>,
+}
+
+impl<N: Count> Row<N> {
+    fn first(bits: &mut Bits, layout: &Layout) -> Result<Row<N>, Malformed> {
+        Ok(Row {
+            time: Integer::first_bucket(bits)?,
+            count: N::first_total(bits)?,
+            zero: N::first_total(bits)?,
+            sum: Xor::of(bits.take(64)?),
+            buckets: (0..layout.positive + layout.negative).map(|_| N::first_bucket(bits)).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn next(&mut self, bits: &mut Bits) -> Result<(), Malformed> {
+        self.time.next(bits)?;
+        self.count.next(bits)?;
+        self.zero.next(bits)?;
+        self.sum.next(bits)?;
+        if !is_stale(self.sum.value()) {
+            self.buckets.iter_mut().try_for_each(|bucket| bucket.next(bits))?;
+        }
+        Ok(())
+    }
+}
+
+/// Appends `count` histograms. `flags` holds the counter reset header, `starts` the one about start timestamps.
+pub fn decode<N: Count>(
+    mut bits: Bits,
+    count: usize,
+    flags: u8,
+    starts: Option<u8>,
+    out: &mut Samples,
+) -> Result<(), Malformed> {
+    if count == 0 {
+        return Ok(());
+    }
+    let bits = &mut bits;
+    let layout = Layout::read(bits, flags)?;
+    let mut starts = starts.map(Starts::new);
+    let mut row = Row::<N>::first(bits, &layout)?;
+    let mut before_ms = row.time.value;
+    for index in 0..count {
+        if index > 0 {
+            before_ms = row.time.value;
+            row.next(bits)?;
+        }
+        let start_ms = starts.as_mut().map_or(Ok(0), |starts| starts.next(bits, index, before_ms))?;
+        if is_stale(row.sum.value()) {
+            out.push(row.time.value, stale_nan(), start_ms);
+            continue;
+        }
+        let histogram = N::histogram(&layout, &row).map_err(|_| Malformed("a histogram is not valid"))?;
+        out.push_histogram(row.time.value, Arc::new(histogram), start_ms);
+    }
+    Ok(())
+}
+
 /// A number given by how its change changes.
 #[derive(Clone, Copy, Default)]
-struct Integer {
+pub struct Integer {
     value: i64,
     delta: i64,
 }
 
-impl Integer {
-    fn of(value: i64) -> Integer {
-        Integer { value, delta: 0 }
+impl Count for Integer {
+    fn first_total(bits: &mut Bits) -> Result<Integer, Malformed> {
+        Ok(Integer { value: bits.varbit_uint()? as i64, delta: 0 })
+    }
+
+    fn first_bucket(bits: &mut Bits) -> Result<Integer, Malformed> {
+        Ok(Integer { value: bits.varbit_int()?, delta: 0 })
     }
 
     fn next(&mut self, bits: &mut Bits) -> Result<(), Malformed> {
@@ -92,130 +171,55 @@ impl Integer {
         self.value = self.value.wrapping_add(self.delta);
         Ok(())
     }
-}
 
-/// Appends `count` histograms of integers. `flags` holds the counter reset header, `starts` the one about start timestamps.
-pub fn decode_integers(
-    mut bits: Bits,
-    count: usize,
-    flags: u8,
-    starts: Option<u8>,
-    out: &mut Samples,
-) -> Result<(), Malformed> {
-    if count == 0 {
-        return Ok(());
-    }
-    let bits = &mut bits;
-    let layout = Layout::read(bits, flags)?;
-    let mut starts = starts.map(Starts::new);
-    let mut time = Integer::default();
-    let (mut all, mut zero) = (Integer::default(), Integer::default());
-    let mut sum = Xor::default();
-    let mut buckets = vec![Integer::default(); layout.positive + layout.negative];
-    for index in 0..count {
-        let mut before_ms = time.value;
-        let mut stale = false;
-        if index == 0 {
-            time = Integer::of(bits.varbit_int()?);
-            before_ms = time.value;
-            all = Integer::of(bits.varbit_uint()? as i64);
-            zero = Integer::of(bits.varbit_uint()? as i64);
-            sum = Xor::of(bits.take(64)?);
-            for bucket in &mut buckets {
-                *bucket = Integer::of(bits.varbit_int()?);
-            }
-        } else {
-            time.next(bits)?;
-            all.next(bits)?;
-            zero.next(bits)?;
-            sum.next(bits)?;
-            stale = is_stale(sum.value());
-            if !stale {
-                buckets.iter_mut().try_for_each(|bucket| bucket.next(bits))?;
-            }
-        }
-        let start_ms = starts.as_mut().map_or(Ok(0), |starts| starts.next(bits, index, before_ms))?;
-        if stale || is_stale(sum.value()) {
-            out.push(time.value, stale_nan(), start_ms);
-            continue;
-        }
-        let values: Vec<i64> = buckets.iter().map(|bucket| bucket.value).collect();
-        let (positive, negative) = values.split_at(layout.positive);
+    fn histogram(layout: &Layout, row: &Row<Integer>) -> Result<Histogram, Invalid> {
+        let (positive, negative) = row.buckets.split_at(layout.positive);
+        let deltas = |buckets: &[Integer]| buckets.iter().map(|bucket| bucket.value).collect();
         let histogram = IntegerHistogram {
             schema: layout.schema,
             counter_reset_hint: layout.hint,
             zero_threshold: layout.zero_threshold,
-            zero_count: zero.value as u64,
-            count: all.value as u64,
-            sum: sum.value(),
+            zero_count: row.zero.value as u64,
+            count: row.count.value as u64,
+            sum: row.sum.value(),
             positive_spans: layout.positive_spans.clone(),
-            positive_deltas: positive.to_vec(),
+            positive_deltas: deltas(positive),
             negative_spans: layout.negative_spans.clone(),
-            negative_deltas: negative.to_vec(),
+            negative_deltas: deltas(negative),
             custom_bounds: layout.custom_bounds.clone(),
         };
-        let histogram = histogram.into_float().map_err(|_| Malformed("a histogram is not valid"))?;
-        out.push_histogram(time.value, Arc::new(histogram), start_ms);
+        histogram.into_float()
     }
-    Ok(())
 }
 
-/// Appends `count` histograms of floats, as [`decode_integers`].
-pub fn decode_floats(
-    mut bits: Bits,
-    count: usize,
-    flags: u8,
-    starts: Option<u8>,
-    out: &mut Samples,
-) -> Result<(), Malformed> {
-    if count == 0 {
-        return Ok(());
+impl Count for Xor {
+    fn first_total(bits: &mut Bits) -> Result<Xor, Malformed> {
+        Ok(Xor::of(bits.take(64)?))
     }
-    let bits = &mut bits;
-    let layout = Layout::read(bits, flags)?;
-    let mut starts = starts.map(Starts::new);
-    let mut time = Integer::default();
-    let (mut all, mut zero, mut sum) = (Xor::default(), Xor::default(), Xor::default());
-    let mut buckets = vec![Xor::default(); layout.positive + layout.negative];
-    for index in 0..count {
-        let mut before_ms = time.value;
-        if index == 0 {
-            time = Integer::of(bits.varbit_int()?);
-            before_ms = time.value;
-            for number in [&mut all, &mut zero, &mut sum].into_iter().chain(&mut buckets) {
-                *number = Xor::of(bits.take(64)?);
-            }
-        } else {
-            time.next(bits)?;
-            all.next(bits)?;
-            zero.next(bits)?;
-            sum.next(bits)?;
-            if !is_stale(sum.value()) {
-                buckets.iter_mut().try_for_each(|bucket| bucket.next(bits))?;
-            }
-        }
-        let start_ms = starts.as_mut().map_or(Ok(0), |starts| starts.next(bits, index, before_ms))?;
-        if is_stale(sum.value()) {
-            out.push(time.value, stale_nan(), start_ms);
-            continue;
-        }
-        let values: Vec<f64> = buckets.iter().map(Xor::value).collect();
-        let (positive, negative) = values.split_at(layout.positive);
+
+    fn first_bucket(bits: &mut Bits) -> Result<Xor, Malformed> {
+        Xor::first_total(bits)
+    }
+
+    fn next(&mut self, bits: &mut Bits) -> Result<(), Malformed> {
+        Xor::next(self, bits)
+    }
+
+    fn histogram(layout: &Layout, row: &Row<Xor>) -> Result<Histogram, Invalid> {
+        let (positive, negative) = row.buckets.split_at(layout.positive);
         let histogram = Histogram {
             schema: layout.schema,
             counter_reset_hint: layout.hint,
             zero_threshold: layout.zero_threshold,
-            zero_count: zero.value(),
-            count: all.value(),
-            sum: sum.value(),
+            zero_count: row.zero.value(),
+            count: row.count.value(),
+            sum: row.sum.value(),
             positive_spans: layout.positive_spans.clone(),
-            positive: positive.to_vec(),
+            positive: positive.iter().map(Xor::value).collect(),
             negative_spans: layout.negative_spans.clone(),
-            negative: negative.to_vec(),
+            negative: negative.iter().map(Xor::value).collect(),
             custom_bounds: layout.custom_bounds.clone(),
         };
-        let histogram = histogram.validated().map_err(|_| Malformed("a histogram is not valid"))?;
-        out.push_histogram(time.value, Arc::new(histogram), start_ms);
+        histogram.validated()
     }
-    Ok(())
 }
