@@ -7,6 +7,7 @@ pub mod discovery;
 pub mod exposition;
 pub mod http;
 pub mod prometheus_data;
+mod protobuf;
 pub mod relabel;
 pub mod remote_read;
 pub mod remote_write;

@@ -12,8 +12,8 @@ use pilaster_model::{Labels, MatchOp, Matcher, TimeRange};
 use pilaster_storage::frame::crc32c;
 
 use crate::prometheus_data::{Encoding, Samples, decode_chunk};
+use crate::protobuf::{DecodeError, Message};
 use crate::remote_write::decode_v1;
-use crate::remote_write::protobuf::{DecodeError, Message};
 
 /// A frame that is longer is taken for damage; servers make them of a MiB.
 const MOST_FRAME_BYTES: u64 = 1 << 30;
@@ -148,7 +148,7 @@ fn chunked_series(bytes: &[u8]) -> Result<(Labels, Samples), RemoteReadError> {
     let mut message = Message::new(bytes);
     while let Some(field) = message.next_field()? {
         match field.number {
-            1 => pairs.push(label(field.bytes()?)?),
+            1 => pairs.push(field.label()?),
             2 => chunks.push(chunk(field.bytes()?)?),
             _ => {}
         }
@@ -162,19 +162,6 @@ fn chunked_series(bytes: &[u8]) -> Result<(Labels, Samples), RemoteReadError> {
         decode_chunk(kind, data, &mut samples).map_err(refused)?;
     }
     Ok((labels, samples))
-}
-
-fn label(bytes: &[u8]) -> Result<(&str, &str), DecodeError> {
-    let (mut name, mut value) = ("", "");
-    let mut message = Message::new(bytes);
-    while let Some(field) = message.next_field()? {
-        match field.number {
-            1 => name = field.text()?,
-            2 => value = field.text()?,
-            _ => {}
-        }
-    }
-    Ok((name, value))
 }
 
 fn chunk(bytes: &[u8]) -> Result<(u64, &[u8]), DecodeError> {

@@ -9,8 +9,8 @@ use pilaster_model::Histogram;
 use pilaster_model::histogram::{ClassicBuckets, ClassicBucketsError, CounterResetHint, IntegerHistogram, Invalid};
 
 use super::{Exemplar, MetricKind, go_quote};
+use crate::protobuf::{DecodeError, Message};
 use crate::remote_write::histogram::{decode_span, zigzag};
-use crate::remote_write::protobuf::{DecodeError, Message};
 
 /// A body that is not in the format, or says something impossible.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -145,7 +145,7 @@ impl<'a> Metric<'a> {
         let mut message = Message::new(bytes);
         while let Some(field) = message.next_field()? {
             match (field.number, kind) {
-                (1, _) => labels.push(label(field.bytes()?)?),
+                (1, _) => labels.push(field.label()?),
                 (2, MetricKind::Gauge) | (5, MetricKind::Unknown) => {
                     value = MetricValue::Number(number(field.bytes()?, &mut Vec::new())?.0);
                 }
@@ -183,19 +183,6 @@ impl<'a> Metric<'a> {
     }
 }
 
-fn label(bytes: &[u8]) -> Result<(&str, &str), DecodeError> {
-    let (mut name, mut value) = ("", "");
-    let mut message = Message::new(bytes);
-    while let Some(field) = message.next_field()? {
-        match field.number {
-            1 => name = field.text()?,
-            2 => value = field.text()?,
-            _ => {}
-        }
-    }
-    Ok((name, value))
-}
-
 type Exemplars<'a> = Vec<(Option<usize>, Exemplar<'a>)>;
 
 fn exemplar(bytes: &[u8]) -> Result<Exemplar<'_>, DecodeError> {
@@ -204,7 +191,7 @@ fn exemplar(bytes: &[u8]) -> Result<Exemplar<'_>, DecodeError> {
     while let Some(field) = message.next_field()? {
         match field.number {
             1 => {
-                let (name, value) = label(field.bytes()?)?;
+                let (name, value) = field.label()?;
                 exemplar.labels.push((Cow::Borrowed(name), Cow::Borrowed(value)));
             }
             2 => exemplar.value = field.double()?,

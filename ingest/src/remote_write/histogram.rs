@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pilaster_model::histogram::{CUSTOM_BUCKETS_SCHEMA, CounterResetHint, Histogram, Span};
 
-use super::protobuf::{DecodeError, Message};
+use crate::protobuf::{DecodeError, Message};
 
 /// One histogram sample as sent.
 #[derive(Debug, Clone, PartialEq)]

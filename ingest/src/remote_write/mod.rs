@@ -5,12 +5,11 @@
 
 mod encode;
 pub(crate) mod histogram;
-pub(crate) mod protobuf;
 mod receiver;
 mod request;
 
+pub use crate::protobuf::DecodeError;
 pub use encode::{SeriesToSend, encode_v1, encode_v2};
 pub use histogram::RawHistogram;
-pub use protobuf::DecodeError;
 pub use receiver::{MAX_DECODED_BYTES, Response, receive};
 pub use request::{RawExemplar, RawMetadata, RawSample, RawSeries, Request, decode_v1, decode_v2};

@@ -3,7 +3,7 @@
 //! Source: Prometheus `prompb/types.proto`, `prompb/io/prometheus/write/v2/types.proto`.
 
 use super::histogram::{RawHistogram, decode_histogram};
-use super::protobuf::{DecodeError, Message};
+use crate::protobuf::{DecodeError, Message};
 
 /// All series of one request.
 #[derive(Debug, Default, PartialEq)]
@@ -83,7 +83,7 @@ fn decode_series_v1<'a>(bytes: &'a [u8], request: &mut Request<'a>) -> Result<()
     let mut message = Message::new(bytes);
     while let Some(field) = message.next_field()? {
         match field.number {
-            1 => request.labels.push(decode_label(field.bytes()?)?),
+            1 => request.labels.push(field.label()?),
             2 => request.samples.push(decode_sample(field.bytes()?)?),
             3 => request.exemplars.push(decode_exemplar_v1(field.bytes()?)?),
             4 => request.histograms.push(decode_histogram(field.bytes()?)?),
@@ -94,25 +94,12 @@ fn decode_series_v1<'a>(bytes: &'a [u8], request: &mut Request<'a>) -> Result<()
     Ok(())
 }
 
-fn decode_label(bytes: &[u8]) -> Result<(&str, &str), DecodeError> {
-    let (mut name, mut value) = ("", "");
-    let mut message = Message::new(bytes);
-    while let Some(field) = message.next_field()? {
-        match field.number {
-            1 => name = field.text()?,
-            2 => value = field.text()?,
-            _ => {}
-        }
-    }
-    Ok((name, value))
-}
-
 fn decode_exemplar_v1(bytes: &[u8]) -> Result<RawExemplar<'_>, DecodeError> {
     let mut exemplar = RawExemplar { labels: Vec::new(), value: 0.0, timestamp_ms: 0 };
     let mut message = Message::new(bytes);
     while let Some(field) = message.next_field()? {
         match field.number {
-            1 => exemplar.labels.push(decode_label(field.bytes()?)?),
+            1 => exemplar.labels.push(field.label()?),
             2 => exemplar.value = field.double()?,
             3 => exemplar.timestamp_ms = field.varint()? as i64,
             _ => {}

@@ -1,4 +1,4 @@
-//! Just enough of the protobuf wire format to read remote-write messages without copying.
+//! Just enough of the protobuf wire format to read messages (remote write, remote read, exposition) without copying.
 //!
 //! Source: protobuf encoding specification. Unknown fields are skipped; groups are refused.
 
@@ -61,6 +61,20 @@ impl<'a> Field<'a> {
 
     pub fn text(&self) -> Result<&'a str, DecodeError> {
         std::str::from_utf8(self.bytes()?).map_err(|_| DecodeError::InvalidUtf8)
+    }
+
+    /// A label: a message of its name (1) and its value (2).
+    pub fn label(&self) -> Result<(&'a str, &'a str), DecodeError> {
+        let (mut name, mut value) = ("", "");
+        let mut message = Message::new(self.bytes()?);
+        while let Some(field) = message.next_field()? {
+            match field.number {
+                1 => name = field.text()?,
+                2 => value = field.text()?,
+                _ => {}
+            }
+        }
+        Ok((name, value))
     }
 
     pub fn varint(&self) -> Result<u64, DecodeError> {
