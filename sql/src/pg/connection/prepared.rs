@@ -142,15 +142,7 @@ impl Connection<'_> {
             }
             _ => {
                 self.sink.outbox.parameter_description(&types);
-                match parsed.map(|parsed| parsed.command) {
-                    Some(Command::Fetch { name, .. }) => self.describe_cursor(&name)?,
-                    Some(Command::Show(name)) => {
-                        let shown = RowsStatement::of_text(&name.to_lowercase(), "")?;
-                        self.sink.outbox.row_description(&shown.names.columns(&text_schema(1)), &[]);
-                    }
-                    Some(Command::ShowAll) => self.sink.outbox.row_description(&show_all_columns(), &[]),
-                    _ => self.sink.outbox.no_data(),
-                }
+                self.describe_command(parsed.map(|parsed| parsed.command))?;
             }
         }
         Ok(())
@@ -184,7 +176,15 @@ impl Connection<'_> {
                 self.sink.outbox.row_description(&planned.columns, &portal.result_formats);
                 portal.state = PortalState::Planned(Box::new(planned), stop);
             }
-            Some(Command::Fetch { name, .. }) => self.describe_cursor(&name)?,
+            other => self.describe_command(other)?,
+        }
+        Ok(())
+    }
+
+    /// Describes what is not planned.
+    fn describe_command(&mut self, command: Option<Command>) -> Result<(), SqlError> {
+        match command {
+            Some(Command::Fetch { name, .. }) => return self.describe_cursor(&name),
             Some(Command::Show(name)) => {
                 let shown = RowsStatement::of_text(&name.to_lowercase(), "")?;
                 self.sink.outbox.row_description(&shown.names.columns(&text_schema(1)), &[]);
