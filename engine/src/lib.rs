@@ -19,4 +19,5 @@ mod sql_source;
 mod sql_tables;
 pub mod test_promql;
 pub mod tsdb;
+mod upkeep;
 mod web;

@@ -16,7 +16,7 @@ use pilaster_promql::parser::ParseOptions;
 use pilaster_promql::{Engine, EngineOptions};
 use pilaster_sql::{SqlOptions, SqlService};
 use pilaster_storage::env::Env;
-use pilaster_storage::{ReplayProgress, Store, StoreOptions, WalSync};
+use pilaster_storage::{Priority, ReplayProgress, Store, StoreOptions, WalSync, Workers};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -27,6 +27,7 @@ use crate::connection::Limited;
 use crate::flags::Flags;
 use crate::retention::Retention;
 use crate::sql_source::StoreProvider;
+use crate::upkeep::Upkeep;
 
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(30);
 /// Requests that are being answered get this long when the server stops.
@@ -161,7 +162,7 @@ async fn live(
 
     let mut maintenance = tokio::time::interval(MAINTENANCE_INTERVAL);
     maintenance.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut maintaining = None;
+    let mut upkeep = Upkeep::default();
     loop {
         tokio::select! {
             asked = signals.next() => match asked {
@@ -182,12 +183,7 @@ async fn live(
                     break;
                 }
             },
-            _ = maintenance.tick() => {
-                // One at a time: an object store that is away makes it long.
-                if maintaining.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
-                    maintaining = Some(maintain(app, &store));
-                }
-            }
+            _ = maintenance.tick() => upkeep.begin(app, &store),
         }
     }
     app.begin_stop();
@@ -332,6 +328,8 @@ fn open_store(app: &App) -> Result<Arc<Store>, ServerError> {
         wal_sync: if flags.get("storage.tsdb.wal-sync") == "written" { WalSync::Written } else { WalSync::Commit },
         wal_segment_bytes: usize::try_from(flags.bytes("storage.tsdb.wal-segment-size")).unwrap_or(usize::MAX),
         blocks,
+        flush_workers: workers("flush", Priority::Low)?,
+        merge_workers: workers("merge", Priority::Idle)?,
         ..StoreOptions::new(flags.get("storage.tsdb.path"))
     };
     let progress = |progress: ReplayProgress| {
@@ -348,6 +346,13 @@ fn open_store(app: &App) -> Result<Arc<Store>, ServerError> {
         tracing::error!(ranges = stats.wal_damaged_ranges, "parts of the write-ahead log were damaged and are lost");
     }
     Ok(store)
+}
+
+/// Threads for upkeep: half of the cores, so that queries always find one.
+fn workers(name: &'static str, priority: Priority) -> Result<Workers, ServerError> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Workers::new(name, cores / 2, priority)
+        .map_err(|error| ServerError::Start(format!("could not start {name} threads: {error}")))
 }
 
 /// How many exemplars to keep: none unless the feature is on, as in Prometheus.
@@ -424,18 +429,6 @@ async fn listen_for_sql(
 async fn until_stopped(mut stopped: watch::Receiver<bool>) {
     // An error means that the sender is gone, which is the end as well.
     let _ = stopped.wait_for(|stopped| *stopped).await;
-}
-
-fn maintain(app: &Arc<App>, store: &Arc<Store>) -> tokio::task::JoinHandle<()> {
-    let (app, store) = (app.clone(), store.clone());
-    tokio::task::spawn_blocking(move || {
-        let started = Instant::now();
-        if let Err(error) = store.maintain() {
-            app.metrics.maintenance_failures.add(1);
-            tracing::error!(error = crate::api::with_causes(&error), "storage maintenance failed; it is tried again");
-        }
-        app.metrics.maintenance_seconds.with(&[]).observe(started.elapsed().as_secs_f64());
-    })
 }
 
 /// Puts the configuration file into effect; on an error everything stays as it was.

@@ -53,6 +53,11 @@ impl Error {
         move |error| if error.is_disk_full() { Error::DiskFull { dir: dir.to_owned() } } else { Error::Block(error) }
     }
 
+    /// Whether the object store that has the blocks cannot be reached, or is not ours.
+    pub fn is_of_objects(&self) -> bool {
+        matches!(self, Error::Objects(_) | Error::Foreign { .. })
+    }
+
     /// Whether bytes on disk are bad.
     pub fn is_corruption(&self) -> bool {
         match self {

@@ -34,7 +34,7 @@ pub use snapshot::{SelectPlan, SelectedSeries, SeriesSamples, Snapshot};
 pub use stats::Stats;
 pub use store::inspect;
 pub use store::{
-    AppendOutcome, BlockImport, HistogramSample, Imported, Rejected, ReplayProgress, RetentionLimits, RetentionRule,
-    Sample, Store, StoreOptions,
+    AppendOutcome, BlockImport, HistogramSample, Imported, Priority, Rejected, ReplayProgress, RetentionLimits,
+    RetentionRule, Sample, Store, StoreOptions, Workers,
 };
 pub use wal::WalSync;

@@ -42,6 +42,11 @@ impl Tombstone {
         self.matchers.iter().all(|matcher| matcher.matches_labels(labels))
     }
 
+    /// Whether it hides the same samples where both are about the same place.
+    pub fn hides_as(&self, other: &Tombstone) -> bool {
+        self.matchers == other.matchers && self.range() == other.range()
+    }
+
     fn is_about(&self, source: Source<'_>) -> bool {
         match source {
             Source::Head => self.head,

@@ -1,11 +1,15 @@
 //! Writers, readers and maintenance at the same time: every snapshot sees whole appends, and all that were acknowledged.
 
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use pilaster_model::{Labels, Matcher, TimeRange};
-use pilaster_storage::env::Env;
-use pilaster_storage::{Sample, Store, StoreOptions, WalSync};
+use pilaster_storage::env::sim::Sim;
+use pilaster_storage::env::{AppendFile, DirLock, Env, Files};
+use pilaster_storage::{Priority, RetentionLimits, Sample, Store, StoreOptions, WalSync, Workers};
 
 const WRITERS: usize = 3;
 const SERIES: usize = 30;
@@ -120,4 +124,156 @@ fn slowest(store: &Store) -> i64 {
         read.and_then(|samples| samples.timestamps.last().copied()).unwrap_or(0) / 10
     };
     (0..WRITERS).map(newest).min().unwrap_or(0)
+}
+
+/// A disk on which something happens when a file of a merged block is begun.
+#[derive(Debug)]
+struct Interrupted {
+    files: Arc<dyn Files>,
+    store: Mutex<Weak<Store>>,
+    meanwhile: Mutex<Option<Meanwhile>>,
+}
+
+type Meanwhile = fn(&Store);
+
+impl Files for Interrupted {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn AppendFile>> {
+        let is_merged = path.to_string_lossy().contains("-1-");
+        let meanwhile = is_merged.then(|| self.meanwhile.lock().unwrap().take()).flatten();
+        let store = self.store.lock().unwrap().upgrade();
+        if let (Some(meanwhile), Some(store)) = (meanwhile, store) {
+            meanwhile(&store);
+        }
+        self.files.create(path)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.files.read(path)
+    }
+
+    fn read_range(&self, path: &Path, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        self.files.read_range(path, offset, len)
+    }
+
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        self.files.len(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.files.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.files.remove(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        self.files.list(dir)
+    }
+
+    fn list_tree(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        self.files.list_tree(dir)
+    }
+
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        self.files.create_dir_all(dir)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.files.sync_dir(dir)
+    }
+
+    fn lock(&self, dir: &Path) -> io::Result<Box<dyn DirLock>> {
+        self.files.lock(dir)
+    }
+
+    fn total_bytes(&self, dir: &Path) -> io::Result<u64> {
+        self.files.total_bytes(dir)
+    }
+
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        self.files.free_bytes(dir)
+    }
+}
+
+fn append(store: &Store, number: usize, times_ms: impl Iterator<Item = i64>) {
+    let series = store.series(&labels(0, number));
+    let sample = |timestamp_ms| Sample { series, timestamp_ms, value: timestamp_ms as f64, start_ms: None };
+    let samples: Vec<Sample> = times_ms.map(sample).collect();
+    assert_eq!(store.append(&samples).unwrap().appended, samples.len());
+}
+
+/// Timestamps of all series, by their number.
+fn times(store: &Store) -> Vec<Vec<i64>> {
+    let snapshot = store.snapshot();
+    let read = |number: usize| {
+        let matchers = [Matcher::equal("n", &number.to_string())];
+        let found = snapshot.select(&matchers, TimeRange::ALL).unwrap();
+        let read = snapshot.read_many(&found, TimeRange::ALL).unwrap();
+        read.iter().flat_map(|samples| samples.timestamps.iter().copied()).collect()
+    };
+    (0..3).map(read).collect()
+}
+
+/// What happens while blocks are merged waits for nothing, and stays when they are.
+#[test]
+fn a_merge_holds_up_nothing_and_undoes_nothing() {
+    let meanwhile: [(Meanwhile, [Vec<i64>; 3]); 4] = [
+        (|_| {}, [vec![100, 300, 500, 2100, 9000], vec![200, 400], vec![]]),
+        (
+            |store| store.delete(&[Matcher::equal("n", "0")], TimeRange::new(200, 2500)).unwrap(),
+            [vec![100, 9000], vec![200, 400], vec![]],
+        ),
+        (
+            |store| {
+                append(store, 2, [9000, 9100].into_iter());
+                store.flush().unwrap();
+            },
+            [vec![100, 300, 500, 2100, 9000], vec![200, 400], vec![9000, 9100]],
+        ),
+        (
+            // What is being merged is too old meanwhile.
+            |store| {
+                store.set_retention(RetentionLimits { ms: Some(5000), ..RetentionLimits::default() }).unwrap();
+                store.maintain_head().unwrap();
+            },
+            [vec![9000], vec![], vec![]],
+        ),
+    ];
+    for (case, (meanwhile, expected)) in meanwhile.into_iter().enumerate() {
+        for idle in [false, true] {
+            let sim = Sim::new(case as u64);
+            sim.set_now_ms(9000);
+            let files = Arc::new(Interrupted {
+                files: sim.env().files,
+                store: Mutex::default(),
+                meanwhile: Mutex::new(Some(meanwhile)),
+            });
+            let mut options = StoreOptions { block_ms: 1000, out_of_order_ms: 9000, ..StoreOptions::new("/data") };
+            if idle {
+                options.merge_workers = Workers::new("merge", 2, Priority::Idle).unwrap();
+            }
+            let store = Store::open(options.clone(), Env { files: files.clone(), ..sim.env() }).unwrap();
+            *files.store.lock().unwrap() = Arc::downgrade(&store);
+            append(&store, 0, [100, 500, 2100].into_iter());
+            store.flush().unwrap();
+            append(&store, 0, [9000].into_iter());
+            append(&store, 0, [300].into_iter());
+            append(&store, 1, [200, 400].into_iter());
+            store.flush().unwrap();
+            let blocks = store.stats().blocks;
+            // A deletion from before, which the merge carries out.
+            store.delete(&[Matcher::equal("n", "0")], TimeRange::new(50, 60)).unwrap();
+            store.maintain_blocks().unwrap();
+            assert!(files.meanwhile.lock().unwrap().is_none(), "case {case}: nothing was merged");
+            assert_eq!(times(&store), expected, "case {case}");
+            assert!(store.stats().blocks < blocks + 2, "case {case}: {:?}", store.stats());
+            sim.crash();
+            drop(store);
+            let store = Store::open(options, sim.env()).unwrap();
+            assert_eq!(times(&store), expected, "case {case}, opened again");
+            store.clean_tombstones().unwrap();
+            assert_eq!(times(&store), expected, "case {case}, cleaned");
+        }
+    }
 }

@@ -51,7 +51,7 @@ impl Default for ServerMetrics {
             reload_success_seconds: Gauge::default(),
             ready: Gauge::default(),
             replay_seconds: Gauge::default(),
-            maintenance_seconds: Family::new(&[], Summary::default),
+            maintenance_seconds: Family::new(&["kind"], Summary::default),
             maintenance_failures: Counter::default(),
             federation_errors: Counter::default(),
             received_samples: Family::new(&["receiver"], Counter::default),
@@ -104,7 +104,7 @@ impl ServerMetrics {
         text.gauge("prometheus_ready", help, self.ready.get());
         let help = "Time taken to replay the data on disk.";
         text.gauge("prometheus_tsdb_data_replay_duration_seconds", help, self.replay_seconds.get());
-        let help = "Duration of flush, compaction, retention and log truncation, each run.";
+        let help = "Duration of upkeep, each run: flush, log truncation and retention (head), and compaction (blocks).";
         text.summary("pilaster_storage_maintenance_seconds", help, &self.maintenance_seconds);
         let help = "Total number of maintenance runs that failed; each is tried again.";
         text.counter("pilaster_storage_maintenance_failures_total", help, self.maintenance_failures.get() as f64);

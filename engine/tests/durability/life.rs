@@ -33,12 +33,13 @@ pub async fn before(client: &reqwest::Client, dir: &Path, start_ms: i64) -> Ledg
 pub async fn live(client: &reqwest::Client, server: &mut Server, ledger: &mut Ledger, start_ms: i64) -> Option<()> {
     server.ready_or_ended(client).await.ok()?;
     let url = server.url.clone();
-    // The first upkeep begins at once.
+    // The first upkeep begins at once, and ends early where something fails.
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let answer = client.get(format!("{url}/metrics")).send().await.ok()?;
         let text = answer.text().await.ok()?;
-        if text.contains("pilaster_storage_maintenance_seconds_count 1") {
+        let is_over = |of: &str| text.contains(&format!("pilaster_storage_maintenance_{of} 1"));
+        if is_over("seconds_count{kind=\"blocks\"}") || is_over("failures_total") {
             break;
         }
         assert!(Instant::now() < deadline, "no upkeep\n{}", server.log());

@@ -32,6 +32,11 @@ impl OrderKey {
         put(labels.get("le"));
         OrderKey { metric: labels.metric_name().to_owned(), rest, labels: labels.clone() }
     }
+
+    /// The labels that it orders.
+    pub fn into_labels(self) -> Labels {
+        self.labels
+    }
 }
 
 #[cfg(test)]

@@ -2,39 +2,40 @@
 //!
 //! The blocks of a window of time become one, or, where that would be too large, several with neighbouring series each.
 //! Either way a series of the window stands in one block only.
+//!
+//! Only choosing the blocks and putting others in their place hold up flushes and deletions; reading and writing do not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 
-use pilaster_model::{Labels, TimeRange};
+use pilaster_model::Labels;
 
-use super::Store;
-use super::flush::block_series;
 use super::maintenance::Maintenance;
+use super::merge::Window;
+use super::{Store, View};
 use crate::Error;
-use crate::block::{Block, BlockMeta, LiveBlock};
-use crate::head::Timelines;
-use crate::snapshot::{SeriesSamples, columns_of, samples_of};
-use crate::tombstone::{Source, Tombstone, about, hidden};
+use crate::block::BlockMeta;
+use crate::tombstone::Tombstone;
 
 /// Widths of the windows whose blocks become one, in block ranges: 2 h, 6 h and a day for Prometheus' block range.
 /// Nothing is gained beyond a day of dense samples.
 const WIDTHS: [i64; 3] = [1, 3, 12];
 /// Late blocks of a window that are worth rewriting the large one beside them.
 const MANY: usize = 4;
-/// Samples that are read together, and series.
-const BATCH_SAMPLES: u64 = 2 << 20;
-const BATCH_SERIES: usize = 4096;
-
 impl Store {
-    /// Merges until nothing is left to merge.
+    /// Merges until nothing is left to merge. The caller merges alone.
     ///
     /// # Errors
     /// The first thing that failed. A window with a damaged block is left alone until the store is opened again.
-    pub(super) fn compact(&self, maintenance: &mut Maintenance) -> Result<(), Error> {
+    pub(super) fn compact(&self) -> Result<(), Error> {
         let mut result = Ok(());
-        while let Some(window) = self.plan(maintenance) {
-            match self.merge(maintenance, &window, &|_| true) {
+        loop {
+            let (window, view) = {
+                let maintenance = self.maintenance.lock();
+                let Some(window) = self.plan(&maintenance) else { return result };
+                (window, self.current_view())
+            };
+            match self.merge(&view, &window, &|_| true) {
                 Ok(_) => {
                     self.counters.compactions.fetch_add(1, Ordering::Relaxed);
                 }
@@ -43,13 +44,12 @@ impl Store {
                     let damaged = error.is_corruption();
                     result = result.and(Err(error));
                     if !damaged {
-                        break;
+                        return result;
                     }
-                    maintenance.unmergeable.insert((window.start_ms, window.level));
+                    self.maintenance.lock().unmergeable.insert((window.start_ms, window.level));
                 }
             }
         }
-        result
     }
 
     /// The next blocks to merge.
@@ -90,131 +90,67 @@ impl Store {
         None
     }
 
-    /// All samples of some series, one part a source.
-    fn read_batch(
-        &self,
-        sources: &[&Block],
-        batch: Vec<Placed>,
-        tombstones: &[Tombstone],
-    ) -> Result<Vec<(Labels, Vec<SeriesSamples>)>, Error> {
-        let mut wanted: Vec<Vec<(u32, usize)>> = vec![Vec::new(); sources.len()];
-        for (at, (_, places)) in batch.iter().enumerate() {
-            places.iter().for_each(|&(source, id)| wanted[source].push((id, at)));
-        }
-        let mut read: Vec<_> = batch.into_iter().map(|(labels, _)| (labels, Vec::new())).collect();
-        for (block, wanted) in sources.iter().zip(wanted) {
-            let ids: Vec<u32> = wanted.iter().map(|(id, _)| *id).collect();
-            let samples = block.read_many(&ids, TimeRange::ALL).map_err(Error::block(&self.options.dir))?;
-            let tombstones = about(tombstones, Source::Block(&block.meta().name));
-            for (samples, (_, at)) in samples.into_iter().zip(wanted) {
-                let (labels, parts) = &mut read[at];
-                parts.push(samples_of(samples).without(&hidden(&tombstones, labels)));
-            }
-        }
-        Ok(read)
-    }
-
     /// Writes a block again without what is deleted, and without the series that `keep` does not want. The names of
-    /// what takes its place.
-    pub(super) fn rewrite(
-        &self,
-        maintenance: &mut Maintenance,
-        name: String,
-        keep: &dyn Fn(&Labels) -> bool,
-    ) -> Result<Vec<String>, Error> {
-        let Some(block) = maintenance.manifest.blocks.iter().find(|block| block.name == name) else {
-            // It is gone, and the tombstones about it go with the next change.
-            let metas = maintenance.manifest.blocks.clone();
-            return self.replace_blocks(maintenance, metas, Vec::new()).map(|()| Vec::new());
+    /// what takes its place. The caller merges alone.
+    pub(super) fn rewrite(&self, name: String, keep: &(dyn Fn(&Labels) -> bool + Sync)) -> Result<Vec<String>, Error> {
+        let (window, view) = {
+            let maintenance = &mut *self.maintenance.lock();
+            let Some(block) = maintenance.manifest.blocks.iter().find(|block| block.name == name) else {
+                // It is gone, and the tombstones about it go with the next change.
+                let metas = maintenance.manifest.blocks.clone();
+                return self.replace_blocks(maintenance, metas, Vec::new()).map(|()| Vec::new());
+            };
+            let (start_ms, level) = (block.min_ms.div_euclid(self.options.block_ms), block.level);
+            let start_ms = start_ms.saturating_mul(self.options.block_ms);
+            (Window { start_ms, level, names: vec![name] }, self.current_view())
         };
-        let (start_ms, level) = (block.min_ms.div_euclid(self.options.block_ms), block.level);
-        let start_ms = start_ms.saturating_mul(self.options.block_ms);
-        self.merge(maintenance, &Window { start_ms, level, names: vec![name] }, keep)
+        self.merge(&view, &window, keep)
     }
 
-    /// The names of the results.
+    /// Puts new blocks in the place of those of `window`, as they are in `view`. Everybody else goes on meanwhile: what
+    /// is deleted is hidden in the new blocks as well, and where one of the old ones is gone by the end, nothing is
+    /// changed. The names of the new blocks.
     fn merge(
         &self,
-        maintenance: &mut Maintenance,
+        view: &View,
         window: &Window,
-        keep: &dyn Fn(&Labels) -> bool,
+        keep: &(dyn Fn(&Labels) -> bool + Sync),
     ) -> Result<Vec<String>, Error> {
-        let mut metas = Vec::new();
-        let written = self.write_merged(window, keep, &mut metas).and_then(|()| self.open_blocks(&metas));
-        let opened = match written {
+        let mut metas = self.options.merge_workers.run(|| self.write_merged(view, window, keep))?;
+        let opened = match self.open_blocks(&metas) {
             Ok(opened) => opened,
             Err(error) => {
                 metas.iter().for_each(|meta| self.remove_files(meta));
                 return Err(error);
             }
         };
-        let names = metas.iter().map(|meta| meta.name.clone()).collect();
+        let maintenance = &mut *self.maintenance.lock();
+        let live: HashSet<&String> = maintenance.manifest.blocks.iter().map(|block| &block.name).collect();
+        if !window.names.iter().all(|name| live.contains(name)) {
+            metas.iter().for_each(|meta| self.remove_files(meta));
+            return Ok(Vec::new());
+        }
+        let names: Vec<String> = metas.iter().map(|meta| meta.name.clone()).collect();
+        let mut manifest = maintenance.manifest.clone();
         // The results stand where the oldest of their sources stood.
-        let mut all = Vec::with_capacity(maintenance.manifest.blocks.len());
+        manifest.blocks.clear();
         for block in &maintenance.manifest.blocks {
             if window.names.contains(&block.name) {
-                all.append(&mut metas);
+                manifest.blocks.append(&mut metas);
             } else {
-                all.push(block.clone());
+                manifest.blocks.push(block.clone());
             }
         }
-        self.replace_blocks(maintenance, all, opened).map(|()| names)
-    }
-
-    /// Writes what the blocks of `window` hold together.
-    fn write_merged(
-        &self,
-        window: &Window,
-        keep: &dyn Fn(&Labels) -> bool,
-        metas: &mut Vec<BlockMeta>,
-    ) -> Result<(), Error> {
-        let view = self.current_view();
-        let is_source = |block: &&LiveBlock| window.names.contains(&block.meta().name);
-        let sources: Vec<&LiveBlock> = view.own().iter().map(|block| &**block).filter(is_source).collect();
-        LiveBlock::open_all(&sources).map_err(Error::block(&self.options.dir))?;
-        let sources: Vec<&Block> = sources
-            .into_iter()
-            .map(|block| block.open())
-            .collect::<Result<_, _>>()
-            .map_err(Error::block(&self.options.dir))?;
-        let mut by_labels: BTreeMap<Labels, Vec<(usize, u32)>> = BTreeMap::new();
-        for (source, block) in sources.iter().enumerate() {
-            for id in block.select(&[]) {
-                let labels = block.labels(id);
-                if keep(&labels) {
-                    by_labels.entry(labels).or_default().push((source, id));
-                }
+        for tombstone in &mut manifest.tombstones {
+            let is_late = window.names.iter().any(|name| {
+                let of_source = |known: &Tombstone| known.blocks.contains(name) && known.hides_as(tombstone);
+                tombstone.blocks.contains(name) && !view.tombstones.iter().any(of_source)
+            });
+            if is_late {
+                tombstone.blocks.extend(names.iter().cloned());
             }
         }
-        let samples_in = |(source, id): &(usize, u32)| sources[*source].sample_count(*id) as u64;
-        let mut timelines = Timelines::default();
-        let mut series = Vec::new();
-        let mut samples = 0;
-        let mut batch: Vec<Placed> = Vec::new();
-        let mut batch_samples = 0;
-        let mut rest = by_labels.into_iter().peekable();
-        while let Some((labels, places)) = rest.next() {
-            batch_samples += places.iter().map(samples_in).sum::<u64>();
-            batch.push((labels, places));
-            let last = rest.peek().is_none();
-            if batch.len() < BATCH_SERIES && batch_samples < BATCH_SAMPLES.min(self.options.block_samples) && !last {
-                continue;
-            }
-            for (labels, parts) in self.read_batch(&sources, std::mem::take(&mut batch), &view.tombstones)? {
-                let merged = columns_of(parts);
-                if !merged.is_empty() {
-                    samples += merged.len() as u64;
-                    series.push(block_series(labels, &merged, 0..merged.len(), &mut timelines));
-                }
-            }
-            batch_samples = 0;
-            if samples >= self.options.block_samples || (last && samples > 0) {
-                metas.push(self.write_one(window.start_ms, window.level, std::mem::take(&mut series))?);
-                timelines = Timelines::default();
-                samples = 0;
-            }
-        }
-        Ok(())
+        self.replace_manifest(maintenance, manifest, opened).map(|()| names)
     }
 }
 
@@ -223,17 +159,6 @@ pub(super) fn window_for(block_ms: i64, span_ms: i64) -> (i64, u8) {
     let level = WIDTHS.iter().filter(|width| block_ms.saturating_mul(**width) <= span_ms).count().max(1);
     (block_ms.saturating_mul(WIDTHS[level - 1]), level as u8)
 }
-
-/// Blocks that become one.
-struct Window {
-    start_ms: i64,
-    /// Of the result.
-    level: u8,
-    names: Vec<String>,
-}
-
-/// A label set and where it stands: source and series in it, in the order of the sources.
-type Placed = (Labels, Vec<(usize, u32)>);
 
 /// Those blocks of a window that should become one, if any. `block_samples` is what fits into a block.
 fn worth_merging(mut window: Vec<&BlockMeta>, level: u8, block_samples: u64) -> Option<Vec<&BlockMeta>> {

@@ -56,16 +56,18 @@ impl Store {
     /// # Errors
     /// The first block that could not be rewritten; those before it were.
     pub fn clean_tombstones(&self) -> Result<(), Error> {
-        let maintenance = &mut *self.maintenance.lock();
+        let _alone = self.merging.lock();
         let set_aside: Vec<String> = self.current_view().set_aside.iter().map(|meta| meta.name.clone()).collect();
         let names = |manifest: &Manifest| {
             let mut all = manifest.tombstones.iter().flat_map(|one| &one.blocks);
             all.find(|name| !set_aside.contains(name)).cloned()
         };
-        while let Some(name) = names(&maintenance.manifest) {
-            self.rewrite(maintenance, name, &|_| true)?;
+        loop {
+            let name = names(&self.maintenance.lock().manifest);
+            let Some(name) = name else { break };
+            self.rewrite(name, &|_| true)?;
         }
-        self.remove_doomed(maintenance);
+        self.remove_doomed(&mut self.maintenance.lock());
         Ok(())
     }
 

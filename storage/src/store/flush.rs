@@ -90,7 +90,7 @@ impl Store {
     /// Writes all samples before `cut_ms` that `view` sees to blocks aligned to the block range.
     pub(super) fn write_blocks(&self, view: HeadView, cut_ms: i64) -> Result<Vec<BlockMeta>, Error> {
         let mut metas = Vec::new();
-        let written = self.write_groups(view, cut_ms, &mut metas);
+        let written = self.options.flush_workers.run(|| self.write_groups(view, cut_ms, &mut metas));
         if written.is_err() {
             metas.iter().for_each(|meta| self.remove_files(meta));
         }

@@ -12,8 +12,8 @@ use std::collections::HashMap;
 use pilaster_model::{Labels, TimeRange};
 
 use super::Store;
-use crate::block::{BlockMeta, BlockSeries, BlockWriter, WriteOptions};
-use crate::head::Timelines;
+use super::output::NewBlocks;
+use crate::block::BlockSeries;
 use crate::snapshot::{SelectedSeries, SeriesSamples, Snapshot};
 use crate::{Error, block::BlockError};
 
@@ -44,13 +44,9 @@ impl std::ops::AddAssign for Imported {
 pub struct BlockImport<'s> {
     store: &'s Store,
     range: TimeRange,
-    level: u8,
     /// What the store has in the range.
     known: Option<Known>,
-    writer: Option<BlockWriter<'s>>,
-    written_samples: u64,
-    timelines: Timelines,
-    metas: Vec<BlockMeta>,
+    output: NewBlocks<'s>,
     known_samples: u64,
     new_samples: u64,
 }
@@ -75,12 +71,8 @@ impl Store {
         Ok(BlockImport {
             store: self,
             range,
-            level,
             known,
-            writer: None,
-            written_samples: 0,
-            timelines: Timelines::default(),
-            metas: Vec::new(),
+            output: NewBlocks::new(self, range.min_ms, level),
             known_samples: 0,
             new_samples: 0,
         })
@@ -107,7 +99,8 @@ impl BlockImport<'_> {
                 let reason = format!("{} has samples outside the range of the import", series.labels);
                 return Err(Error::Block(BlockError::Refused { reason }));
             }
-            self.write(series)?;
+            self.new_samples += series.timestamps.len() as u64;
+            self.output.push(series)?;
         }
         Ok(())
     }
@@ -115,38 +108,6 @@ impl BlockImport<'_> {
     /// Samples so far that the store did not have, and that it had.
     pub fn new_and_known(&self) -> (u64, u64) {
         (self.new_samples, self.known_samples)
-    }
-
-    fn write(&mut self, mut series: BlockSeries) -> Result<(), Error> {
-        let store = self.store;
-        let dir = store.home.writing_dir();
-        if self.written_samples >= store.options.block_samples {
-            self.end_block()?;
-        }
-        if self.writer.is_none() {
-            let name = format!("{}-{}-{:016x}", self.range.min_ms, self.level, store.env.random.next_u64());
-            let options = WriteOptions { promoted_labels: store.options.promoted_labels.clone() };
-            let files = &*store.env.files;
-            let writer = BlockWriter::create(files, dir, &name, self.level, self.range.min_ms, &options);
-            self.writer = Some(writer.map_err(Error::block(dir))?);
-        }
-        let Some(writer) = &mut self.writer else { unreachable!("there is one now") };
-        series.timestamps = self.timelines.share_arc(series.timestamps);
-        self.written_samples += series.timestamps.len() as u64;
-        self.new_samples += series.timestamps.len() as u64;
-        writer.push(series).map_err(Error::block(dir))
-    }
-
-    fn end_block(&mut self) -> Result<(), Error> {
-        let Some(writer) = self.writer.take() else { return Ok(()) };
-        let home = &self.store.home;
-        let meta = writer.finish().map_err(Error::block(home.writing_dir()))?;
-        let brought = home.bring(&meta);
-        self.metas.push(meta);
-        brought?;
-        self.timelines = Timelines::default();
-        self.written_samples = 0;
-        Ok(())
     }
 
     /// The samples of `batch` that the store does not have.
@@ -165,35 +126,31 @@ impl BlockImport<'_> {
     ///
     /// # Errors
     /// As [`BlockImport::push`]. Then nothing of this import is live.
-    pub fn commit(mut self) -> Result<Imported, Error> {
-        self.end_block()?;
-        let mut imported = Imported { known_samples: self.known_samples, ..Imported::default() };
-        if self.metas.is_empty() {
+    pub fn commit(self) -> Result<Imported, Error> {
+        let BlockImport { store, output, known_samples, .. } = self;
+        let metas = output.finish()?;
+        let mut imported = Imported { known_samples, ..Imported::default() };
+        if metas.is_empty() {
             return Ok(imported);
         }
-        for meta in &self.metas {
+        for meta in &metas {
             imported.blocks += 1;
             imported.series += meta.series_count;
             imported.samples += meta.sample_count;
             imported.bytes += meta.bytes();
         }
-        let opened = self.store.open_blocks(&self.metas)?;
-        let maintenance = &mut *self.store.maintenance.lock();
+        let opened =
+            store.open_blocks(&metas).inspect_err(|_| metas.iter().for_each(|meta| store.remove_files(meta)))?;
+        let maintenance = &mut *store.maintenance.lock();
         let mut blocks = maintenance.manifest.blocks.clone();
         // After a failed write of the manifest nobody knows which one a crash would leave: the files stay until then.
-        for meta in std::mem::take(&mut self.metas) {
+        for meta in metas {
             // By time, so that a series that continues is joined without a merge.
             let place = blocks.partition_point(|block| block.min_ms <= meta.min_ms);
             blocks.insert(place, meta);
         }
-        self.store.replace_blocks(maintenance, blocks, opened)?;
+        store.replace_blocks(maintenance, blocks, opened)?;
         Ok(imported)
-    }
-}
-
-impl Drop for BlockImport<'_> {
-    fn drop(&mut self) {
-        self.metas.iter().for_each(|meta| self.store.remove_files(meta));
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a timer does: flush, compact, expire, forget, and remove what nobody uses any more.
+//! What a timer does: flush, cut the log, expire, forget; and, beside all of that, merge and remove what nobody uses.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -69,12 +69,25 @@ impl Maintenance {
 }
 
 impl Store {
-    /// Flushes complete block ranges, merges small blocks, removes blocks that are too old, forgets idle series and
-    /// cuts the log. For a timer; every 30 seconds is right.
+    /// [`Store::maintain_head`] and, where the place of the blocks can be reached, [`Store::maintain_blocks`].
     ///
     /// # Errors
     /// The first thing that failed; the others were done. The next call tries again.
     pub fn maintain(&self) -> Result<(), Error> {
+        let result = self.maintain_head();
+        // Without the object store there is nothing to be done about blocks, and every attempt is a long wait.
+        match result {
+            Err(error) if error.is_of_objects() => Err(error),
+            other => other.and(self.maintain_blocks()),
+        }
+    }
+
+    /// Flushes complete block ranges, cuts the log, removes blocks that are too old, forgets idle series, and looks at
+    /// what other stores have put. For a timer; every 30 seconds is right.
+    ///
+    /// # Errors
+    /// The first thing that failed; the others were done. The next call tries again.
+    pub fn maintain_head(&self) -> Result<(), Error> {
         let maintenance = &mut *self.maintenance.lock();
         let newest_ms = self.max_ms().unwrap_or(i64::MAX);
         let trusted_ms = maintenance.trusted_time.look(self.env.clock.now_ms(), newest_ms);
@@ -89,16 +102,26 @@ impl Store {
         self.free(maintenance);
         let forgotten = self.head.forget_idle(self.env.clock.now_ms(), IDLE_GRACE_MS) as u64;
         self.counters.series_forgotten.fetch_add(forgotten, Ordering::Relaxed);
-        // Without the object store there is nothing to be done about blocks, and every attempt is a long wait.
-        if !matches!(result, Err(Error::Objects(_) | Error::Foreign { .. })) {
-            result = result.and(self.compact(maintenance));
+        if !result.as_ref().is_err_and(Error::is_of_objects) {
             result = result.and(self.expire(maintenance));
-            result = result.and(self.apply_retention_rules(maintenance));
             self.remove_doomed(maintenance);
-            result = result.and(self.home.sweep(&maintenance.manifest));
         }
         self.refresh_sources(maintenance);
         result
+    }
+
+    /// Merges small blocks, applies retention rules and removes what nobody uses any more. It may take long, and holds up
+    /// neither [`Store::maintain_head`] nor deletions; after that one, and in a thread of its own, is right.
+    ///
+    /// # Errors
+    /// As [`Store::maintain_head`].
+    pub fn maintain_blocks(&self) -> Result<(), Error> {
+        let _alone = self.merging.lock();
+        let mut result = self.compact();
+        result = result.and(self.apply_retention_rules());
+        let maintenance = &mut *self.maintenance.lock();
+        self.remove_doomed(maintenance);
+        result.and(self.home.sweep(&maintenance.manifest))
     }
 
     /// Moves everything in memory to blocks. Samples that come later and are older than what was flushed are late.
@@ -186,7 +209,17 @@ impl Store {
         metas: Vec<BlockMeta>,
         new: Vec<Arc<LiveBlock>>,
     ) -> Result<(), Error> {
-        let mut manifest = Manifest { blocks: metas, ..maintenance.manifest.clone() };
+        let manifest = Manifest { blocks: metas, ..maintenance.manifest.clone() };
+        self.replace_manifest(maintenance, manifest, new)
+    }
+
+    /// [`Store::replace_blocks`] for a manifest that says something else anew as well.
+    pub(super) fn replace_manifest(
+        &self,
+        maintenance: &mut Maintenance,
+        mut manifest: Manifest,
+        new: Vec<Arc<LiveBlock>>,
+    ) -> Result<(), Error> {
         let live: HashSet<&String> = manifest.blocks.iter().map(|block| &block.name).collect();
         for tombstone in &mut manifest.tombstones {
             tombstone.blocks.retain(|name| live.contains(name));

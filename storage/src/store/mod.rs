@@ -1,6 +1,6 @@
 //! The store: the head, its log and the blocks as one thing.
 //!
-//! Lock order: maintenance, gate of the head (see [`crate::head::Epochs`]), shards, log, index; `view` last and only
+//! Lock order: merging, maintenance, gate of the head (see [`crate::head::Epochs`]), shards, log, index; `view` last and only
 //! for a moment.
 
 mod append;
@@ -11,11 +11,14 @@ mod flush;
 mod import;
 pub mod inspect;
 mod maintenance;
+mod merge;
 mod open;
 mod options;
+mod output;
 mod replay;
 mod retention;
 mod snapshot_dir;
+mod workers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -29,6 +32,7 @@ pub use append::{AppendOutcome, HistogramSample, Rejected, Sample};
 pub use import::{BlockImport, Imported};
 pub use open::ReplayProgress;
 pub use options::{RetentionLimits, RetentionRule, StoreOptions};
+pub use workers::{Priority, Workers};
 
 use crate::block::{BlockMeta, LiveBlock};
 use crate::env::{DirLock, Env};
@@ -79,6 +83,8 @@ pub struct Store {
     /// In the head, yet not in the log, because writing it failed.
     unlogged: Mutex<Vec<Unlogged>>,
     has_unlogged: AtomicBool,
+    /// Held by the one who writes blocks anew from others.
+    merging: Mutex<()>,
     maintenance: Mutex<Maintenance>,
     metadata: MetadataTable,
     /// Shared from the log to the table; alone while the file is written for the log to be cut.

@@ -110,6 +110,7 @@ impl Store {
             opened_max_ms: manifest.max_ms().unwrap_or(i64::MIN),
             unlogged: Mutex::default(),
             has_unlogged: AtomicBool::new(false),
+            merging: Mutex::default(),
             maintenance: Mutex::new(Maintenance::new(manifest, marks, sources, env.clock.now_ms())),
             metadata,
             retention: RwLock::new(Arc::new(options.retention())),

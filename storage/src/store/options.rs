@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use pilaster_model::{Labels, Matcher};
 
+use super::Workers;
 use crate::Error;
 use crate::home::ObjectOptions;
 use crate::wal::WalSync;
@@ -73,6 +74,10 @@ pub struct StoreOptions {
     pub blocks: Option<ObjectOptions>,
     /// Labels that have a column of their own in blocks.
     pub promoted_labels: Vec<String>,
+    /// Who writes what the head held to blocks.
+    pub flush_workers: Workers,
+    /// Who reads and writes blocks to merge them.
+    pub merge_workers: Workers,
 }
 
 impl StoreOptions {
@@ -93,6 +98,8 @@ impl StoreOptions {
             shards: 16,
             blocks: None,
             promoted_labels: promoted.map(str::to_owned).to_vec(),
+            flush_workers: Workers::default(),
+            merge_workers: Workers::default(),
         }
     }
 

@@ -72,24 +72,27 @@ impl Store {
 
     /// Rewrites blocks without the series that are too old by a rule, or that no rule keeps any longer.
     ///
-    /// As whole blocks do, a series goes from a block when its newest sample there could be too old.
-    pub(super) fn apply_retention_rules(&self, maintenance: &mut Maintenance) -> Result<(), Error> {
+    /// As whole blocks do, a series goes from a block when its newest sample there could be too old. The caller merges
+    /// alone.
+    pub(super) fn apply_retention_rules(&self) -> Result<(), Error> {
         let limits = self.retention();
         let rules = &limits.rules;
+        let mut maintenance = self.maintenance.lock();
         if !Arc::ptr_eq(&limits, &maintenance.rules_of) {
             maintenance.rules_applied.clear();
             maintenance.rules_of = limits.clone();
         }
-        let Some(now_ms) = self.retention_time(maintenance).filter(|_| !rules.is_empty()) else { return Ok(()) };
+        let Some(now_ms) = self.retention_time(&maintenance).filter(|_| !rules.is_empty()) else { return Ok(()) };
         let live: HashSet<String> = maintenance.manifest.blocks.iter().map(|block| block.name.clone()).collect();
         maintenance.rules_applied.retain(|name, _| live.contains(name));
+        drop(maintenance);
         for live in self.current_view().own() {
             let meta = live.meta();
             let is_over = |ms: i64| meta.max_ms < now_ms.saturating_sub(ms);
             // One for each rule, and one for the series that none fits.
             let over: Vec<bool> =
                 rules.iter().map(|rule| is_over(rule.ms)).chain([limits.ms.is_some_and(is_over)]).collect();
-            if !over.contains(&true) || maintenance.rules_applied.get(&meta.name) == Some(&over) {
+            if !over.contains(&true) || self.maintenance.lock().rules_applied.get(&meta.name) == Some(&over) {
                 continue;
             }
             let keep = |labels: &Labels| {
@@ -100,9 +103,9 @@ impl Store {
             let names = if block.select(&[]).into_iter().all(|id| keep(&block.labels(id))) {
                 vec![meta.name.clone()]
             } else {
-                self.rewrite(maintenance, meta.name.clone(), &keep)?
+                self.rewrite(meta.name.clone(), &keep)?
             };
-            maintenance.rules_applied.extend(names.into_iter().map(|name| (name, over.clone())));
+            self.maintenance.lock().rules_applied.extend(names.into_iter().map(|name| (name, over.clone())));
         }
         Ok(())
     }

@@ -1,0 +1,148 @@
+//! What some blocks hold together, written as new ones.
+//!
+//! ```text
+//! sources, each in the order of a file -> a batch of series, read -> without what is deleted -> new blocks
+//! ```
+//!
+//! Series pass through a batch at a time, so that memory does not depend on how large the blocks are.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use pilaster_model::{Labels, TimeRange};
+
+use super::output::NewBlocks;
+use super::{Store, View};
+use crate::Error;
+use crate::block::{Block, BlockMeta, BlockSeries, LiveBlock, OrderKey};
+use crate::head::Columns;
+use crate::snapshot::{SeriesSamples, columns_of, samples_of};
+use crate::store::histograms_in;
+use crate::tombstone::{Source, Tombstone, about, hidden};
+
+/// Samples that are read together, and series.
+const BATCH_SAMPLES: u64 = 1 << 20;
+const BATCH_SERIES: usize = 4096;
+
+/// Blocks that become one.
+pub(super) struct Window {
+    pub start_ms: i64,
+    /// Of the result.
+    pub level: u8,
+    pub names: Vec<String>,
+}
+
+/// A label set and where it stands: source and series in it, in the order of the sources.
+type Placed = (Labels, Vec<(usize, u32)>);
+
+/// All series of some blocks, in the order of a file.
+struct InOrder<'b> {
+    blocks: &'b [&'b Block],
+    next: BinaryHeap<Reverse<(OrderKey, usize, u32)>>,
+}
+
+impl<'b> InOrder<'b> {
+    fn new(blocks: &'b [&'b Block]) -> InOrder<'b> {
+        let mut all = InOrder { blocks, next: BinaryHeap::with_capacity(blocks.len()) };
+        (0..blocks.len()).for_each(|source| all.put(source, 0));
+        all
+    }
+
+    fn put(&mut self, source: usize, id: u32) {
+        let block = self.blocks[source];
+        if (id as usize) < block.series_count() {
+            self.next.push(Reverse((OrderKey::of(&block.labels(id)), source, id)));
+        }
+    }
+}
+
+impl Iterator for InOrder<'_> {
+    type Item = Placed;
+
+    fn next(&mut self) -> Option<Placed> {
+        let Reverse((key, source, id)) = self.next.pop()?;
+        self.put(source, id + 1);
+        let mut places = vec![(source, id)];
+        while let Some(Reverse((other, source, id))) = self.next.peek()
+            && *other == key
+        {
+            let (source, id) = (*source, *id);
+            places.push((source, id));
+            self.next.pop();
+            self.put(source, id + 1);
+        }
+        Some((key.into_labels(), places))
+    }
+}
+
+impl Store {
+    /// Writes what the blocks of `window` hold together in `view`, as far as `keep` wants the series. No result is live
+    /// yet.
+    pub(super) fn write_merged(
+        &self,
+        view: &View,
+        window: &Window,
+        keep: &(dyn Fn(&Labels) -> bool + Sync),
+    ) -> Result<Vec<BlockMeta>, Error> {
+        let is_source = |block: &&LiveBlock| window.names.contains(&block.meta().name);
+        let sources: Vec<&LiveBlock> = view.own().iter().map(|block| &**block).filter(is_source).collect();
+        LiveBlock::open_all(&sources).map_err(Error::block(&self.options.dir))?;
+        let opened = sources.into_iter().map(|block| block.open());
+        let sources: Vec<&Block> = opened.collect::<Result<_, _>>().map_err(Error::block(&self.options.dir))?;
+
+        let mut output = NewBlocks::new(self, window.start_ms, window.level);
+        let mut batch: Vec<Placed> = Vec::new();
+        let mut batch_samples = 0;
+        let mut all = InOrder::new(&sources).filter(|(labels, _)| keep(labels)).peekable();
+        while let Some((labels, places)) = all.next() {
+            let samples_in = |(source, id): &(usize, u32)| sources[*source].sample_count(*id) as u64;
+            batch_samples += places.iter().map(samples_in).sum::<u64>();
+            batch.push((labels, places));
+            if batch.len() < BATCH_SERIES && batch_samples < BATCH_SAMPLES && all.peek().is_some() {
+                continue;
+            }
+            for (labels, parts) in self.read_batch(&sources, std::mem::take(&mut batch), &view.tombstones)? {
+                let columns = columns_of(parts);
+                if !columns.is_empty() {
+                    output.push(series_of(labels, columns))?;
+                }
+            }
+            batch_samples = 0;
+        }
+        output.finish()
+    }
+
+    /// All samples of some series, one part a source.
+    fn read_batch(
+        &self,
+        sources: &[&Block],
+        batch: Vec<Placed>,
+        tombstones: &[Tombstone],
+    ) -> Result<Vec<(Labels, Vec<SeriesSamples>)>, Error> {
+        let mut wanted: Vec<Vec<(u32, usize)>> = vec![Vec::new(); sources.len()];
+        for (at, (_, places)) in batch.iter().enumerate() {
+            places.iter().for_each(|&(source, id)| wanted[source].push((id, at)));
+        }
+        let mut read: Vec<_> = batch.into_iter().map(|(labels, _)| (labels, Vec::new())).collect();
+        for (block, wanted) in sources.iter().zip(wanted) {
+            let ids: Vec<u32> = wanted.iter().map(|(id, _)| *id).collect();
+            let samples = block.read_many(&ids, TimeRange::ALL).map_err(Error::block(&self.options.dir))?;
+            let tombstones = about(tombstones, Source::Block(&block.meta().name));
+            for (samples, (_, at)) in samples.into_iter().zip(wanted) {
+                let (labels, parts) = &mut read[at];
+                parts.push(samples_of(samples).without(&hidden(&tombstones, labels)));
+            }
+        }
+        Ok(read)
+    }
+}
+
+fn series_of(labels: Labels, columns: Columns) -> BlockSeries {
+    BlockSeries {
+        labels,
+        histograms: histograms_in(&columns, &(0..columns.len())),
+        timestamps: columns.timestamps.into(),
+        values: columns.values,
+        starts_ms: (!columns.starts_ms.is_empty()).then_some(columns.starts_ms),
+    }
+}
