@@ -23,6 +23,7 @@ pub mod sqlstate {
     pub const DATA_EXCEPTION: &str = "22000";
     pub const NUMERIC_OUT_OF_RANGE: &str = "22003";
     pub const INVALID_DATETIME: &str = "22007";
+    pub const DATETIME_OVERFLOW: &str = "22008";
     pub const DIVISION_BY_ZERO: &str = "22012";
     pub const INVALID_PARAMETER: &str = "22023";
     pub const INVALID_TEXT: &str = "22P02";

@@ -39,7 +39,7 @@ use crate::parameters::{self, Parameter};
 use crate::rewrite;
 use crate::session::{self, Functions};
 use crate::settings::Settings;
-use crate::statement::{self, Command, Parsed, RowsKind, RowsStatement};
+use crate::statement::{self, Command, RowsKind, RowsStatement};
 use crate::stop::{Stop, StopReason};
 use crate::wire_type;
 
@@ -192,15 +192,15 @@ impl SqlService {
     /// # Errors
     /// By SQLSTATE, see [`SqlError`]; errors while rows are made come from the stream.
     pub async fn stream(&self, sql: &str) -> Result<RowStream, SqlError> {
-        let mut parsed = self.parse(sql).await?;
-        if parsed.len() != 1 {
+        let mut commands = self.parse(sql).await?;
+        if commands.len() != 1 {
             return Err(SqlError::new(
                 sqlstate::SYNTAX_ERROR,
-                format!("expected one statement, found {}", parsed.len()),
+                format!("expected one statement, found {}", commands.len()),
             ));
         }
         let settings = Arc::new(Settings::default());
-        let rows = match parsed.remove(0).command {
+        let rows = match commands.remove(0) {
             Command::Rows(rows) => rows,
             Command::Show(name) => RowsStatement::of_text(&name.to_lowercase(), &settings.get(&name)?)?,
             _ => {
@@ -220,7 +220,7 @@ impl SqlService {
         Ok(stream)
     }
 
-    pub(crate) async fn parse(&self, sql: &str) -> Result<Vec<Parsed>, SqlError> {
+    pub(crate) async fn parse(&self, sql: &str) -> Result<Vec<Command>, SqlError> {
         let limits = GateLimits { max_bytes: self.options.max_sql_bytes, ..GateLimits::default() };
         let sql = sql.to_owned();
         // The parser recurses as the planner does, within the gate's limits.

@@ -12,13 +12,13 @@ use crate::parameters::Parameter;
 use crate::pg::backend::{Outbox, format_of};
 use crate::pg::binary::{BinaryColumn, write_sized};
 use crate::service::{Planned, RowStream};
-use crate::statement::Parsed;
+use crate::statement::Command;
 use crate::stop::Stop;
 
 /// What Bind made.
 pub struct Portal {
     /// `None` for an empty statement.
-    pub parsed: Option<Parsed>,
+    pub command: Option<Command>,
     pub parameters: Vec<Parameter>,
     pub result_formats: Vec<i16>,
     pub state: PortalState,

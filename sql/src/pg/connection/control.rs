@@ -8,7 +8,7 @@ use crate::error::{SqlError, sqlstate};
 use crate::pg::backend::TransactionState;
 use crate::rewrite;
 use crate::settings::Applied;
-use crate::statement::{Command, Parsed, SetValue};
+use crate::statement::{Command, SetValue};
 
 impl Connection<'_> {
     /// Commands that the session answers itself; the command tag.
@@ -70,8 +70,7 @@ impl Connection<'_> {
             }
             Command::Prepare { name, parameter_types, statement } => {
                 let types = parameter_types.iter().map(rewrite::type_oid).collect::<Result<Vec<_>, _>>()?;
-                let parsed = Parsed { command: Command::Rows(statement) };
-                self.keep_statement(name, Prepared { parsed: Some(parsed), types })?;
+                self.keep_statement(name, Prepared { command: Some(Command::Rows(statement)), types })?;
                 Ok("PREPARE".to_owned())
             }
             Command::CloseCursor(None) => {

@@ -18,7 +18,7 @@ use crate::pg::cancel::Registered;
 use crate::pg::frontend::{Frontend, FrontendReader, Opening, ReadError, Target};
 use crate::pg::portal::{Portal, PortalState};
 use crate::settings::Settings;
-use crate::statement::{Command, Parsed};
+use crate::statement::Command;
 use prepared::no_portal;
 
 /// From accept to a complete startup message.
@@ -200,7 +200,7 @@ impl From<ReadError> for Failure {
 #[derive(Clone)]
 struct Prepared {
     /// `None` for an empty statement.
-    parsed: Option<Parsed>,
+    command: Option<Command>,
     /// As declared by the client, 0 where it left them open; complete once described.
     types: Vec<u32>,
 }
@@ -312,9 +312,9 @@ impl Connection<'_> {
             self.sink.outbox.empty_query();
             return Ok(());
         }
-        for parsed in statements {
+        for command in statements {
             let mut portal = Portal {
-                parsed: Some(parsed),
+                command: Some(command),
                 parameters: Vec::new(),
                 result_formats: Vec::new(),
                 state: PortalState::New,
@@ -338,7 +338,7 @@ impl Connection<'_> {
                     )
                     .into());
                 }
-                self.keep_statement(name, Prepared { parsed: statements.pop(), types })?;
+                self.keep_statement(name, Prepared { command: statements.pop(), types })?;
                 self.sink.outbox.parse_complete();
             }
             Frontend::Bind(bind) => self.bind(bind)?,
@@ -349,7 +349,7 @@ impl Connection<'_> {
                 let limit = u64::try_from(max_rows).unwrap_or(0);
                 let outcome = self.run_portal(reader, &mut portal, limit, false).await;
                 // It may have been closed by what it ran.
-                if outcome.is_ok() && !matches!(portal.parsed, Some(Parsed { command: Command::Discard { .. } })) {
+                if outcome.is_ok() && !matches!(portal.command, Some(Command::Discard { .. })) {
                     self.portals.insert(name, portal);
                 }
                 outcome?;

@@ -40,15 +40,9 @@ impl Connection<'_> {
     }
 
     pub(super) fn bind(&mut self, bind: Bind) -> Result<(), SqlError> {
-        let Prepared { parsed, types } = self.statement(&bind.statement)?.clone();
-        let placeholders = match parsed.as_ref().map(|parsed| &parsed.command) {
-            Some(
-                Command::Rows(rows)
-                | Command::Copy { statement: rows, .. }
-                | Command::DeclareCursor { statement: rows, .. },
-            ) => rows.placeholders.last().copied().unwrap_or(0),
-            _ => 0,
-        };
+        let Prepared { command, types } = self.statement(&bind.statement)?.clone();
+        let rows = command.as_ref().and_then(Command::rows);
+        let placeholders = rows.and_then(|rows| rows.placeholders.last().copied()).unwrap_or(0);
         let needed = placeholders.max(types.len());
         if bind.parameters.len() != needed {
             return Err(SqlError::new(
@@ -83,7 +77,7 @@ impl Connection<'_> {
             parameters.push(Parameter { type_oid, text });
         }
         let portal = Portal {
-            parsed,
+            command,
             parameters,
             result_formats: bind.result_formats,
             state: PortalState::New,
@@ -112,19 +106,12 @@ impl Connection<'_> {
     }
 
     pub(super) async fn describe_statement(&mut self, reader: &mut Reader, name: &str) -> Result<(), Failure> {
-        let Prepared { parsed, types } = self.statement(name)?.clone();
-        let rows = match parsed.as_ref().map(|parsed| &parsed.command) {
-            Some(
-                Command::Rows(rows)
-                | Command::Copy { statement: rows, .. }
-                | Command::DeclareCursor { statement: rows, .. },
-            ) => Some(rows),
-            _ => None,
-        };
-        let returns_rows = matches!(parsed.as_ref().map(|parsed| &parsed.command), Some(Command::Rows(_)));
+        let Prepared { command, types } = self.statement(name)?.clone();
+        let rows = command.as_ref().and_then(Command::rows);
+        let returns_rows = matches!(&command, Some(Command::Rows(_)));
         match rows {
             Some(rows) if returns_rows || !rows.placeholders.is_empty() => {
-                self.allowed(parsed.as_ref())?;
+                self.allowed(command.as_ref())?;
                 let stop = self.key.begin();
                 let service = Arc::clone(&self.server.service);
                 let settings = Arc::clone(&self.settings);
@@ -142,7 +129,7 @@ impl Connection<'_> {
             }
             _ => {
                 self.sink.outbox.parameter_description(&types);
-                self.describe_command(parsed.map(|parsed| parsed.command))?;
+                self.describe_command(command)?;
             }
         }
         Ok(())
@@ -162,14 +149,14 @@ impl Connection<'_> {
 
     pub(super) async fn describe_portal(&mut self, reader: &mut Reader, name: &str) -> Result<(), Failure> {
         let portal = self.portals.get(name).ok_or_else(|| no_portal(name))?;
-        let command = portal.parsed.as_ref().map(|parsed| parsed.command.clone());
+        let command = portal.command.clone();
         if portal.is_cursor || !matches!(portal.state, PortalState::New) {
             self.describe_cursor(name)?;
             return Ok(());
         }
         match command {
             Some(Command::Rows(rows)) => {
-                self.allowed(portal.parsed.as_ref())?;
+                self.allowed(portal.command.as_ref())?;
                 let parameters = portal.parameters.clone();
                 let (planned, stop) = self.plan(reader, &rows, &parameters).await?;
                 let portal = self.portals.get_mut(name).ok_or_else(|| no_portal(name))?;

@@ -12,17 +12,14 @@ use crate::pg::backend::TransactionState;
 use crate::pg::copy;
 use crate::pg::frontend::ReadError;
 use crate::pg::portal::{Portal, PortalState, RowCursor, write_rows};
-use crate::statement::{Command, CopyOptions, FetchCount, Parsed, RowsKind, RowsStatement};
+use crate::statement::{Command, CopyOptions, FetchCount, RowsKind, RowsStatement};
 use crate::stop::Stop;
 use crate::{rewrite, wire_type};
 
 impl Connection<'_> {
     /// In a failed transaction, nothing but its end.
-    pub(super) fn allowed(&self, parsed: Option<&Parsed>) -> Result<(), SqlError> {
-        let ends = matches!(
-            parsed.map(|parsed| &parsed.command),
-            None | Some(Command::Commit | Command::Rollback | Command::RollbackToSavepoint)
-        );
+    pub(super) fn allowed(&self, command: Option<&Command>) -> Result<(), SqlError> {
+        let ends = matches!(command, None | Some(Command::Commit | Command::Rollback | Command::RollbackToSavepoint));
         if self.transaction == TransactionState::Failed && !ends {
             return Err(SqlError::new(
                 sqlstate::ABORTED_TRANSACTION,
@@ -54,12 +51,12 @@ impl Connection<'_> {
         limit: u64,
         describe: bool,
     ) -> Result<(), Failure> {
-        self.allowed(portal.parsed.as_ref())?;
-        let Some(parsed) = portal.parsed.clone() else {
+        self.allowed(portal.command.as_ref())?;
+        let Some(command) = portal.command.clone() else {
             self.sink.outbox.empty_query();
             return Ok(());
         };
-        match parsed.command {
+        match command {
             Command::Rows(rows) => self.run_rows(reader, portal, &rows, limit, describe).await,
             Command::Copy { statement, options } => {
                 let parameters = std::mem::take(&mut portal.parameters);
@@ -204,7 +201,7 @@ impl Connection<'_> {
         }
         let (planned, stop) = self.plan(reader, rows, parameters).await?;
         let portal = Portal {
-            parsed: None,
+            command: None,
             parameters: Vec::new(),
             result_formats: Vec::new(),
             state: PortalState::Planned(Box::new(planned), stop),
@@ -256,8 +253,8 @@ impl Connection<'_> {
         limit: u64,
         describe: bool,
     ) -> Result<(), Failure> {
-        let Prepared { parsed, types } = self.statement(name)?.clone();
-        let Some(Parsed { command: Command::Rows(rows) }) = parsed else {
+        let Prepared { command, types } = self.statement(name)?.clone();
+        let Some(Command::Rows(rows)) = command else {
             return Err(crate::statement::unsupported("EXECUTE of this statement").into());
         };
         let parameters = arguments
@@ -266,7 +263,7 @@ impl Connection<'_> {
             .map(|(index, argument)| argument_parameter(argument, types.get(index).copied().unwrap_or(0)))
             .collect::<Result<Vec<_>, _>>()?;
         let mut inner = Portal {
-            parsed: None,
+            command: None,
             parameters,
             result_formats: Vec::new(),
             state: PortalState::New,

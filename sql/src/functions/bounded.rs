@@ -1,50 +1,31 @@
-//! Scalar functions over text, JSON and arrays that do not come from the planner as they are: those whose result can be far larger
-//! than their arguments are bounded, because function results are outside the memory pool.
+//! Functions whose results are bounded before they are made.
 
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanBuilder, StringViewArray, StringViewBuilder};
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, FieldRef, Int64Type};
-use datafusion::common::DFSchema;
-use datafusion::error::Result;
-use datafusion::execution::SessionStateDefaults;
-use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
 };
-use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use crate::error::{SqlError, sqlstate};
 
 /// No function call makes more than this for one batch of rows.
-const MAX_RESULT_BYTES: u64 = 64 * 1024 * 1024;
+pub(super) const MAX_RESULT_BYTES: u64 = 64 * 1024 * 1024;
 /// Nor a single value larger than this: a constant is repeated for every row of a batch, a joined value for every match.
-const MAX_VALUE_BYTES: u64 = 256 * 1024;
+pub(super) const MAX_VALUE_BYTES: u64 = 256 * 1024;
 /// Nor does one compare more than this many pairs of characters.
 const MAX_PAIRS: u64 = 1_000_000_000;
 
-/// All scalar functions that depend on nothing but their arguments.
-pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
-    let mut functions: Vec<Arc<ScalarUDF>> = SessionStateDefaults::default_scalar_functions()
-        .into_iter()
-        .filter(|function| !REPLACED.contains(&function.name()))
-        .map(|function| match bound_of(function.name()) {
-            Some(bound) => Arc::new(ScalarUDF::new_from_impl(Bounded { inner: function, bound })),
-            None => function,
-        })
-        .collect();
-    functions.push(text_concat());
-    for kind in [JsonKind::Value, JsonKind::Text, JsonKind::Has] {
-        functions.push(Arc::new(ScalarUDF::new_from_impl(JsonFunction::new(kind))));
+/// `function`, called only where its result is not too large.
+pub fn bounded(function: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
+    match bound_of(function.name()) {
+        Some(bound) => Arc::new(ScalarUDF::new_from_impl(Bounded { inner: function, bound })),
+        None => function,
     }
-    functions
 }
-
-/// Answered per session, see `pg_functions`.
-const REPLACED: &[&str] = &["version"];
 
 /// How large a function's result can be, in bytes, from its arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -145,7 +126,7 @@ impl ScalarUDFImpl for Bounded {
     }
 }
 
-fn too_large(name: &str, found: u64, limit: u64) -> datafusion::error::DataFusionError {
+pub(super) fn too_large(name: &str, found: u64, limit: u64) -> DataFusionError {
     SqlError::new(sqlstate::OUT_OF_MEMORY, format!("out of memory: the result of {name} is too large"))
         .with_hint(format!("it could reach {found} bytes, the limit is {limit}"))
         .into()
@@ -267,202 +248,5 @@ pub fn largest_value(array: &ArrayRef) -> u64 {
             valid.map(|row| value_bytes(array.as_ref(), row)).max().unwrap_or(0)
         }
         _ => 0,
-    }
-}
-
-/// Plans `a || b` over text as a bounded function: chains of it can double a value again and again.
-#[derive(Debug)]
-pub struct ConcatPlanner {
-    concat: Arc<ScalarUDF>,
-}
-
-impl ConcatPlanner {
-    pub fn new() -> ConcatPlanner {
-        ConcatPlanner { concat: text_concat() }
-    }
-}
-
-impl ExprPlanner for ConcatPlanner {
-    fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
-        use datafusion::logical_expr::ExprSchemable;
-        if expr.op != BinaryOperator::StringConcat {
-            return Ok(PlannerResult::Original(expr));
-        }
-        let is_list = |side: &Expr| {
-            matches!(
-                side.get_type(schema),
-                Ok(DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..))
-            )
-        };
-        if is_list(&expr.left) || is_list(&expr.right) {
-            return Ok(PlannerResult::Original(expr));
-        }
-        let call = ScalarFunction::new_udf(Arc::clone(&self.concat), vec![expr.left, expr.right]);
-        Ok(PlannerResult::Planned(Expr::ScalarFunction(call)))
-    }
-}
-
-fn text_concat() -> Arc<ScalarUDF> {
-    Arc::new(ScalarUDF::new_from_impl(TextConcat { signature: Signature::any(2, Volatility::Immutable) }))
-}
-
-/// `textcat(a, b)`: NULL where either is.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct TextConcat {
-    signature: Signature,
-}
-
-impl ScalarUDFImpl for TextConcat {
-    fn name(&self) -> &str {
-        "textcat"
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Utf8View)
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let all_scalar = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
-        let rows = if all_scalar { 1 } else { args.number_rows };
-        let sides = texts(&args.args, rows)?;
-        let (left, right) = (sides[0].as_string_view(), sides[1].as_string_view());
-        let length = |side: &StringViewArray, row: usize| u64::from(side.views()[row] as u32);
-        let mut total = 0;
-        for row in 0..rows {
-            let bytes = length(left, row) + length(right, row);
-            total += bytes;
-            if bytes > MAX_VALUE_BYTES || total > MAX_RESULT_BYTES {
-                return Err(too_large("||", bytes.max(total), MAX_VALUE_BYTES));
-            }
-        }
-        let mut joined = StringViewBuilder::with_capacity(rows);
-        let mut text = String::new();
-        for (left, right) in left.iter().zip(right) {
-            match (left, right) {
-                (Some(left), Some(right)) => {
-                    text.clear();
-                    text.push_str(left);
-                    text.push_str(right);
-                    joined.append_value(&text);
-                }
-                _ => joined.append_null(),
-            }
-        }
-        one_or_many(Arc::new(joined.finish()), all_scalar)
-    }
-}
-
-/// Arguments as text views of `rows` rows each.
-fn texts(arguments: &[ColumnarValue], rows: usize) -> Result<Vec<ArrayRef>> {
-    arguments.iter().map(|argument| Ok(cast(&argument.to_array(rows)?, &DataType::Utf8View)?)).collect()
-}
-
-fn one_or_many(array: ArrayRef, all_scalar: bool) -> Result<ColumnarValue> {
-    if all_scalar {
-        return Ok(ColumnarValue::Scalar(datafusion::common::ScalarValue::try_from_array(&array, 0)?));
-    }
-    Ok(ColumnarValue::Array(array))
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum JsonKind {
-    /// `->`
-    Value,
-    /// `->>`
-    Text,
-    /// `?`
-    Has,
-}
-
-/// Name of the function behind `->>`, which pushdown knows.
-pub const JSON_GET_TEXT: &str = "json_get_text";
-
-/// Looks into JSON text by name, or by position from 0. Neighbouring rows mostly hold the same text: it is parsed once.
-#[derive(Debug)]
-struct JsonFunction {
-    kind: JsonKind,
-    signature: Signature,
-}
-
-impl PartialEq for JsonFunction {
-    fn eq(&self, other: &JsonFunction) -> bool {
-        self.kind == other.kind
-    }
-}
-
-impl Eq for JsonFunction {}
-
-impl Hash for JsonFunction {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.kind.hash(state);
-    }
-}
-
-impl JsonFunction {
-    fn new(kind: JsonKind) -> JsonFunction {
-        JsonFunction { kind, signature: Signature::any(2, Volatility::Immutable) }
-    }
-}
-
-impl ScalarUDFImpl for JsonFunction {
-    fn name(&self) -> &str {
-        match self.kind {
-            JsonKind::Value => "json_get",
-            JsonKind::Text => JSON_GET_TEXT,
-            JsonKind::Has => "json_has",
-        }
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
-        Ok(if self.kind == JsonKind::Has { DataType::Boolean } else { DataType::Utf8View })
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let all_scalar = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
-        let rows = if all_scalar { 1 } else { args.number_rows };
-        let sides = texts(&args.args, rows)?;
-        let (documents, keys) = (sides[0].as_string_view(), sides[1].as_string_view());
-        let mut found_texts = StringViewBuilder::with_capacity(rows);
-        let mut found_flags = BooleanBuilder::with_capacity(rows);
-        let mut last: Option<(&str, serde_json::Value)> = None;
-        for (document, key) in documents.iter().zip(keys) {
-            let (Some(document), Some(key)) = (document, key) else {
-                found_texts.append_null();
-                found_flags.append_null();
-                continue;
-            };
-            if last.as_ref().is_none_or(|(text, _)| *text != document) {
-                let value = serde_json::from_str(document).map_err(|error| {
-                    SqlError::new(sqlstate::INVALID_TEXT, format!("invalid input syntax for type json: {error}"))
-                })?;
-                last = Some((document, value));
-            }
-            let value = last.as_ref().and_then(|(_, value)| look_up(value, key));
-            found_flags.append_value(value.is_some());
-            match (value, self.kind) {
-                (Some(serde_json::Value::String(text)), JsonKind::Text) => found_texts.append_value(text),
-                (None | Some(serde_json::Value::Null), JsonKind::Text) | (None, _) => found_texts.append_null(),
-                (Some(value), _) => found_texts.append_value(value.to_string()),
-            }
-        }
-        match self.kind {
-            JsonKind::Has => one_or_many(Arc::new(found_flags.finish()), all_scalar),
-            JsonKind::Value | JsonKind::Text => one_or_many(Arc::new(found_texts.finish()), all_scalar),
-        }
-    }
-}
-
-fn look_up<'a>(value: &'a serde_json::Value, key: &str) -> Option<&'a serde_json::Value> {
-    match value {
-        serde_json::Value::Array(items) => items.get(key.parse::<usize>().ok()?),
-        other => other.get(key),
     }
 }
