@@ -9,7 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use pilaster_ingest::scrape::ScrapeManager;
 use pilaster_promql::Engine;
 use pilaster_sql::SqlService;
-use pilaster_storage::Store;
+use pilaster_storage::{Snapshot, Store};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::config::Config;
@@ -57,6 +57,13 @@ pub struct Parts {
     pub sql: Arc<SqlService>,
 }
 
+/// What can be asked before: blocks, while the log is being replayed.
+#[derive(Clone)]
+pub struct Early {
+    pub engine: Arc<Engine>,
+    pub blocks: Snapshot,
+}
+
 /// The state behind all requests.
 pub struct App {
     pub flags: Flags,
@@ -75,6 +82,7 @@ pub struct App {
     replay: Mutex<Replay>,
     phase: AtomicU8,
     parts: OnceLock<Parts>,
+    early: RwLock<Option<Early>>,
     control: mpsc::UnboundedSender<Control>,
 }
 
@@ -106,6 +114,7 @@ impl App {
             replay: Mutex::default(),
             phase: AtomicU8::new(0),
             parts: OnceLock::new(),
+            early: RwLock::new(None),
             control: setup.control,
             flags: setup.flags,
         };
@@ -158,9 +167,21 @@ impl App {
         }
     }
 
+    /// Lets queries ask blocks until [`App::become_ready`].
+    pub fn answer_early(&self, early: Early) {
+        *self.early.write() = Some(early);
+    }
+
+    /// Whether the log is being replayed and blocks can be asked.
+    pub fn answers_early(&self) -> bool {
+        self.phase() == Phase::Starting && self.early.read().is_some()
+    }
+
     /// Opens the doors: from here on [`App::parts`] answers.
     pub fn become_ready(&self, parts: Parts) {
         if self.parts.set(parts).is_ok() {
+            // In this order: who finds the one gone finds the other.
+            *self.early.write() = None;
             self.phase.store(1, Ordering::Release);
             self.metrics.ready.set(1.0);
         }
@@ -176,9 +197,20 @@ impl App {
         self.parts.get()
     }
 
-    /// A consistent view of all samples, for one query.
+    /// A consistent view of all samples, for one query; of those in blocks while the log is being replayed.
     pub fn source(&self) -> Option<Arc<StoreSource>> {
-        self.parts().map(|parts| Arc::new(StoreSource::new(parts.store.snapshot())))
+        let early = self.early.read().as_ref().map(|early| early.blocks.clone());
+        let source = match early {
+            Some(blocks) => StoreSource::early(blocks, self.replay()),
+            None => StoreSource::new(self.parts()?.store.snapshot()),
+        };
+        Some(Arc::new(source))
+    }
+
+    /// What evaluates PromQL, as soon as there is anything to ask.
+    pub fn engine(&self) -> Option<Arc<Engine>> {
+        let early = self.early.read().as_ref().map(|early| early.engine.clone());
+        early.or_else(|| Some(self.parts()?.engine.clone()))
     }
 
     /// Asks the server's main loop; false when it is gone.

@@ -1,7 +1,7 @@
 //! The life of a server: listen, replay, become ready, keep house, reload, stop.
 //!
-//! HTTP is served from the first moment, so that `/-/healthy` and the progress of the replay can be asked for; the API
-//! answers once the log is read. Requests, scrapes and receivers share one runtime, queries have another.
+//! HTTP is served from the first moment, so that `/-/healthy` and the progress of the replay can be asked for; queries
+//! about blocks are answered as soon as those are open, everything else once the log is read. Requests, scrapes and receivers share one runtime, queries have another.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use crate::app::{App, Control, Parts, Replay, Setup, now_ms};
+use crate::app::{App, Control, Early, Parts, Replay, Setup, now_ms};
 use crate::config::Config;
 use crate::connection::Limited;
 use crate::flags::Flags;
@@ -135,9 +135,10 @@ async fn live(
 ) -> Result<(), ServerError> {
     let mut signals =
         Signals::new().map_err(|error| ServerError::Start(format!("could not wait for signals: {error}")))?;
+    let engine = Arc::new(Engine::new(engine_options(&app.flags)));
     let opening = {
-        let app = app.clone();
-        tokio::task::spawn_blocking(move || open_store(&app))
+        let (app, engine) = (app.clone(), engine.clone());
+        tokio::task::spawn_blocking(move || open_store(&app, &engine))
     };
     tokio::pin!(opening);
     let store = loop {
@@ -154,7 +155,6 @@ async fn live(
         }
     };
     let scrapes = start_scrapes(app, &store).await?;
-    let engine = Arc::new(Engine::new(engine_options(&app.flags)));
     let sql = Arc::new(start_sql(app, &store, &scrapes, engine.clone())?);
     let sql_server = listen_for_sql(app, &sql, serving_stopped).await?;
     app.become_ready(Parts { store: store.clone(), scrapes: scrapes.clone(), engine, sql });
@@ -312,7 +312,7 @@ fn external_url(flags: &Flags, first: SocketAddr) -> Result<(String, String), Se
     Ok((url, prefix))
 }
 
-fn open_store(app: &App) -> Result<Arc<Store>, ServerError> {
+fn open_store(app: &App, engine: &Arc<Engine>) -> Result<Arc<Store>, ServerError> {
     let started = Instant::now();
     let flags = &app.flags;
     let blocks = crate::blocks::object_options(flags, &app.config().blocks, &Env::real())
@@ -336,7 +336,8 @@ fn open_store(app: &App) -> Result<Arc<Store>, ServerError> {
         let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         app.set_replay(Replay { min: 0, max: count(progress.segments_total), current: count(progress.segments_done) });
     };
-    let store = Store::open_with_progress(options, Env::real(), &progress)
+    let early = |blocks| app.answer_early(Early { engine: engine.clone(), blocks });
+    let store = Store::open_with_progress(options, Env::real(), &progress, &early)
         .map_err(|error| ServerError::Storage(crate::api::with_causes(&error)))?;
     let took = started.elapsed();
     app.metrics.replay_seconds.set(took.as_secs_f64());

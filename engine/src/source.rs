@@ -8,7 +8,15 @@ use parking_lot::Mutex;
 use pilaster_model::histogram::{CounterResetHint, Histogram};
 use pilaster_model::{Labels, Matcher, TimeRange};
 use pilaster_promql::source::{SampleBatch, Selection, SeriesRun, Source, SourceError};
+use pilaster_storage::block::BlockMeta;
 use pilaster_storage::{SelectedSeries, SeriesSamples, Snapshot};
+
+use crate::app::Replay;
+
+/// What was asked for is in the log at most, and that is not read yet.
+#[derive(Debug, thiserror::Error)]
+#[error("the write-ahead log is being read ({} of {} segments): samples that are not in blocks yet are missing", .0.current, .0.max)]
+pub struct TooEarly(pub Replay);
 
 /// One snapshot of the store.
 #[derive(Clone)]
@@ -18,12 +26,20 @@ pub struct StoreSource {
     missing: Arc<Mutex<BTreeSet<String>>>,
     /// Such a selection fails.
     strict: bool,
+    /// There is a head, and it cannot be asked yet: how far its log is read.
+    reading: Option<Replay>,
 }
 
 impl StoreSource {
     /// A source whose answers may lack what cannot be read, which [`StoreSource::warnings`] tells.
     pub fn new(snapshot: Snapshot) -> StoreSource {
-        StoreSource { snapshot, missing: Arc::default(), strict: false }
+        StoreSource { snapshot, missing: Arc::default(), strict: false, reading: None }
+    }
+
+    /// A source that has blocks only, because the log is read no further than `reading`. It refuses to select where no
+    /// block has anything: an empty answer would be a wrong one, which an alert would take for the end of its trouble.
+    pub fn early(snapshot: Snapshot, reading: Replay) -> StoreSource {
+        StoreSource { reading: Some(reading), ..StoreSource::new(snapshot) }
     }
 
     /// A source that refuses to select what it would answer in part, for those whose answers carry no warnings.
@@ -36,7 +52,18 @@ impl StoreSource {
         self.missing.lock().iter().cloned().collect()
     }
 
-    fn note_missing(&self, range: TimeRange) {
+    /// Notes what an answer about `range` lacks.
+    ///
+    /// # Errors
+    /// It would lack everything.
+    fn note_missing(&self, range: TimeRange) -> Result<(), SourceError> {
+        if let Some(reading) = &self.reading {
+            let in_range = |meta: &BlockMeta| range.overlaps(&TimeRange::new(meta.min_ms, meta.max_ms));
+            if !self.snapshot.blocks().iter().any(|block| in_range(block.meta())) {
+                return Err(SourceError::Storage(Box::new(TooEarly(*reading))));
+            }
+            self.missing.lock().insert(format!("incomplete: {}", TooEarly(*reading)));
+        }
         for meta in self.snapshot.missing(range) {
             let time =
                 |ms| chrono::DateTime::from_timestamp_millis(ms).map_or(ms.to_string(), |time| time.to_rfc3339());
@@ -46,6 +73,7 @@ impl StoreSource {
                 "incomplete: block {name} with samples from {from} to {to} cannot be read and is set aside"
             ));
         }
+        Ok(())
     }
 
     /// The snapshot itself, for what PromQL does not ask.
@@ -62,7 +90,7 @@ impl std::fmt::Debug for StoreSource {
 
 impl Source for StoreSource {
     fn select(&self, matchers: &[Matcher], range: TimeRange) -> Result<Arc<dyn Selection>, SourceError> {
-        self.note_missing(range);
+        self.note_missing(range)?;
         if self.strict
             && let Some(warning) = self.warnings().into_iter().next()
         {
@@ -74,12 +102,12 @@ impl Source for StoreSource {
     }
 
     fn label_names(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>, SourceError> {
-        self.note_missing(range);
+        self.note_missing(range)?;
         self.snapshot.label_names(matchers, range).map_err(refused)
     }
 
     fn label_values(&self, name: &str, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>, SourceError> {
-        self.note_missing(range);
+        self.note_missing(range)?;
         self.snapshot.label_values(name, matchers, range).map_err(refused)
     }
 }

@@ -120,6 +120,13 @@ impl Snapshot {
         Snapshot(Arc::new(Inner { head, view, head_view }))
     }
 
+    /// What blocks hold, without any head.
+    pub(crate) fn of_blocks(view: Arc<View>) -> Snapshot {
+        let head = Head::new(1);
+        let (epoch, ()) = head.epochs.end_epoch(|| ());
+        Snapshot::new(Arc::new(head), view, epoch)
+    }
+
     /// All blocks: our own, oldest first, then those of other stores that we read.
     pub fn blocks(&self) -> &[Arc<LiveBlock>] {
         &self.0.view.blocks

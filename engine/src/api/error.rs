@@ -15,6 +15,8 @@ pub enum ErrorType {
     Internal,
     NotFound,
     Unavailable,
+    /// As `Unavailable`, and only until the server has started.
+    Starting,
 }
 
 impl ErrorType {
@@ -26,7 +28,7 @@ impl ErrorType {
             ErrorType::Timeout => "timeout",
             ErrorType::Internal => "internal",
             ErrorType::NotFound => "not_found",
-            ErrorType::Unavailable => "unavailable",
+            ErrorType::Unavailable | ErrorType::Starting => "unavailable",
         }
     }
 
@@ -35,7 +37,7 @@ impl ErrorType {
             ErrorType::BadData => StatusCode::BAD_REQUEST,
             ErrorType::Execution => StatusCode::UNPROCESSABLE_ENTITY,
             ErrorType::Canceled => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
-            ErrorType::Timeout => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorType::Timeout | ErrorType::Starting => StatusCode::SERVICE_UNAVAILABLE,
             ErrorType::Internal | ErrorType::Unavailable => StatusCode::INTERNAL_SERVER_ERROR,
             ErrorType::NotFound => StatusCode::NOT_FOUND,
         }

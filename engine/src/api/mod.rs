@@ -51,3 +51,6 @@ fn success_value(data: &serde_json::Value) -> Response {
 fn plain(text: impl Into<String>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text.into()).into_response()
 }
+
+#[cfg(test)]
+mod early_tests;

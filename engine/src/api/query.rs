@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::response::Response;
+use pilaster_promql::source::SourceError;
 use pilaster_promql::{Output, QueryError, QueryLimits, QueryValue};
 
 use super::error::{ApiError, ErrorType};
@@ -13,7 +14,7 @@ use super::output::{StatsDetail, Timings, query_body};
 use super::params::{Params, parse_duration_ns};
 use super::{json_response, success_value};
 use crate::app::{App, now_ms};
-use crate::source::StoreSource;
+use crate::source::{StoreSource, TooEarly};
 
 /// A panel wider than this asks for more points than any screen has.
 const MOST_POINTS: i128 = 11_000;
@@ -24,8 +25,7 @@ pub(super) async fn instant(State(app): State<Arc<App>>, params: Params) -> Resu
     let limit = params.limit()?;
     let at_ms = params.time_or("time", now_ms())?;
     let request = Request::read(&app, &params, limit)?;
-    let parts = app.parts().ok_or_else(not_ready)?;
-    let (engine, source) = (parts.engine.clone(), app.source().ok_or_else(not_ready)?);
+    let (engine, source) = (app.engine().ok_or_else(not_ready)?, app.source().ok_or_else(not_ready)?);
     let (text, limits) = (request.text.clone(), request.limits.clone());
     let evaluated = source.clone();
     request.run(&app, source, async move { engine.instant_with(evaluated, &text, at_ms, &limits).await }).await
@@ -52,8 +52,7 @@ pub(super) async fn range(State(app): State<Arc<App>>, params: Params) -> Result
     }
     let step_ms = step_ns / NANOSECONDS_PER_MS;
     let request = Request::read(&app, &params, limit)?;
-    let parts = app.parts().ok_or_else(not_ready)?;
-    let (engine, source) = (parts.engine.clone(), app.source().ok_or_else(not_ready)?);
+    let (engine, source) = (app.engine().ok_or_else(not_ready)?, app.source().ok_or_else(not_ready)?);
     let (text, limits) = (request.text.clone(), request.limits.clone());
     let evaluated = source.clone();
     let evaluate = async move { engine.range_with(evaluated, &text, start_ms, end_ms, step_ms, &limits).await };
@@ -71,8 +70,8 @@ pub(super) async fn parse(State(app): State<Arc<App>>, params: Params) -> Result
 }
 
 fn parsed(app: &App, params: &Params) -> Result<pilaster_promql::ast::Expr, ApiError> {
-    let parts = app.parts().ok_or_else(not_ready)?;
-    pilaster_promql::parser::parse(params.get("query"), &parts.engine.options().parse)
+    let engine = app.engine().ok_or_else(not_ready)?;
+    pilaster_promql::parser::parse(params.get("query"), &engine.options().parse)
         .map_err(|error| ApiError::parameter("query", error))
 }
 
@@ -224,9 +223,18 @@ pub(super) fn refusal(error: QueryError) -> ApiError {
         QueryError::Execution(_) | QueryError::Unsupported(_) => ErrorType::Execution,
         QueryError::Timeout(_) => ErrorType::Timeout,
         QueryError::Canceled(_) => ErrorType::Canceled,
-        QueryError::Storage(_) => ErrorType::Internal,
+        QueryError::Storage(source) => return unreadable(source),
     };
     ApiError::new(kind, with_causes(&error))
+}
+
+/// What a source that could not be read is to a client.
+pub(super) fn unreadable(error: &SourceError) -> ApiError {
+    let SourceError::Storage(cause) = error;
+    match cause.downcast_ref::<TooEarly>() {
+        Some(reason) => ApiError::new(ErrorType::Starting, reason.to_string()),
+        None => ApiError::internal(with_causes(error)),
+    }
 }
 
 /// The error and what lies behind it, in one line.

@@ -112,7 +112,7 @@ async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
     let origin = if is_api { request.headers().get(header::ORIGIN).cloned() } else { None };
     let mut response = if is_api && request.method() == Method::OPTIONS {
         StatusCode::NO_CONTENT.into_response()
-    } else if needs_ready(&path) && app.phase() != Phase::Ready {
+    } else if needs_ready(&path) && app.phase() != Phase::Ready && !(asks_samples(&path) && app.answers_early()) {
         not_ready(&app)
     } else {
         next.run(request).await
@@ -135,6 +135,14 @@ fn needs_ready(path: &str) -> bool {
         "/api/v1/status/walreplay" | "/api/v1/notifications" => false,
         _ => path.starts_with("/api/v1/"),
     }
+}
+
+/// What blocks can answer while the log is replayed. Not `/federate`, which wants the newest samples and has no place for
+/// warnings.
+fn asks_samples(path: &str) -> bool {
+    let Some(asked) = path.strip_prefix("/api/v1/") else { return false };
+    matches!(asked, "query" | "query_range" | "format_query" | "parse_query" | "labels" | "series")
+        || (asked.starts_with("label/") && asked.ends_with("/values"))
 }
 
 fn not_ready(app: &App) -> Response {

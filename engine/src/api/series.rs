@@ -12,7 +12,7 @@ use pilaster_promql::source::{Source, SourceError};
 use super::error::ApiError;
 use super::json::{push_labels, push_strings};
 use super::params::{MAX_TIME_MS, MIN_TIME_MS, Params};
-use super::query::{not_ready, with_causes};
+use super::query::{not_ready, unreadable};
 use super::success;
 use crate::app::App;
 use crate::source::StoreSource;
@@ -93,7 +93,7 @@ pub(super) async fn on_query_threads<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, SourceError> + Send + 'static,
 ) -> Result<T, ApiError> {
     match app.queries.spawn_blocking(work).await {
-        Ok(answer) => answer.map_err(|error| ApiError::internal(with_causes(&error))),
+        Ok(answer) => answer.map_err(|error| unreadable(&error)),
         Err(error) => {
             tracing::error!(%error, "a request ended by panic");
             Err(ApiError::internal("unexpected error: the request failed inside the server; its log says where"))

@@ -9,7 +9,6 @@ use parking_lot::{Mutex, RwLock};
 use super::maintenance::Maintenance;
 use super::replay::Replay;
 use super::{Store, StoreOptions, View};
-use crate::Error;
 use crate::env::Env;
 use crate::exemplars::ExemplarStore;
 use crate::head::{Flushed, Head};
@@ -17,6 +16,7 @@ use crate::home::Home;
 use crate::metadata::MetadataTable;
 use crate::stats::Counters;
 use crate::wal::{Wal, WalOptions};
+use crate::{Error, Snapshot};
 
 /// How far the replay of the log is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,14 +32,16 @@ impl Store {
     /// [`Error::Locked`] where another process has it; [`Error::Corrupt`] where the manifest is damaged. Damage to the
     /// log is counted, not an error.
     pub fn open(options: StoreOptions, env: Env) -> Result<Arc<Store>, Error> {
-        Store::open_with_progress(options, env, &|_| {})
+        Store::open_with_progress(options, env, &|_| {}, &|_| {})
     }
 
-    /// [`Store::open`], telling `progress` about every segment of the log.
+    /// [`Store::open`], telling `progress` about every segment of the log. Before the first, `early` is given all that is
+    /// in blocks; the files of what it keeps stay until it is dropped.
     pub fn open_with_progress(
         options: StoreOptions,
         env: Env,
         progress: &(dyn Fn(ReplayProgress) + Sync),
+        early: &dyn Fn(Snapshot),
     ) -> Result<Arc<Store>, Error> {
         options.check()?;
         let dir = options.dir.clone();
@@ -67,6 +69,14 @@ impl Store {
         let own = blocks.len();
         let sources = home.refresh_sources().unwrap_or_default();
         blocks.extend(sources.blocks.iter().cloned());
+        let flushed = Flushed { before_ms: manifest.closed_before_ms, epoch: 0 };
+        // What they hid in the head does not come back to it.
+        for tombstone in manifest.tombstones.iter_mut().filter(|tombstone| tombstone.log_before > 0) {
+            tombstone.head = false;
+        }
+        let tombstones = manifest.tombstones.iter().chain(&sources.tombstones).cloned().collect();
+        let view = Arc::new(View { blocks, own, flushed, tombstones, set_aside });
+        early(Snapshot::of_blocks(view.clone()));
         let metadata = MetadataTable::load(&*env.files, &dir)?;
         let exemplars = ExemplarStore::new(options.max_exemplars, options.out_of_order_ms);
 
@@ -95,17 +105,11 @@ impl Store {
         // Sequences below are taken for flushed, whether the log still had them or not.
         wal.skip_to(manifest.flushed_sequence);
 
-        let flushed = Flushed { before_ms: manifest.closed_before_ms, epoch: 0 };
-        // What they hid in the head has not come back to it.
-        for tombstone in manifest.tombstones.iter_mut().filter(|tombstone| tombstone.log_before > 0) {
-            tombstone.head = false;
-        }
-        let tombstones = manifest.tombstones.iter().chain(&sources.tombstones).cloned().collect();
         let store = Store {
             home,
             head: Arc::new(head),
             wal,
-            view: RwLock::new(Arc::new(View { blocks, own, flushed, tombstones, set_aside })),
+            view: RwLock::new(view),
             closed_before_ms: AtomicI64::new(manifest.closed_before_ms),
             opened_max_ms: manifest.max_ms().unwrap_or(i64::MIN),
             unlogged: Mutex::default(),
