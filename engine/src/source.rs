@@ -52,7 +52,7 @@ impl StoreSource {
         self.missing.lock().iter().cloned().collect()
     }
 
-    /// Notes what an answer about `range` lacks.
+    /// Notes what an answer about `range` lacks, which reading it has shown.
     ///
     /// # Errors
     /// It would lack everything.
@@ -90,25 +90,27 @@ impl std::fmt::Debug for StoreSource {
 
 impl Source for StoreSource {
     fn select(&self, matchers: &[Matcher], range: TimeRange) -> Result<Arc<dyn Selection>, SourceError> {
+        let series = self.snapshot.select(matchers, range).map_err(refused)?;
         self.note_missing(range)?;
         if self.strict
             && let Some(warning) = self.warnings().into_iter().next()
         {
             return Err(SourceError::Storage(format!("{warning}; ask for other times").into()));
         }
-        let series = self.snapshot.select(matchers, range).map_err(refused)?;
         let labels = series.iter().map(|one| one.labels.clone()).collect();
         Ok(Arc::new(StoreSelection { snapshot: self.snapshot.clone(), range, series, labels }))
     }
 
     fn label_names(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>, SourceError> {
+        let names = self.snapshot.label_names(matchers, range).map_err(refused)?;
         self.note_missing(range)?;
-        self.snapshot.label_names(matchers, range).map_err(refused)
+        Ok(names)
     }
 
     fn label_values(&self, name: &str, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>, SourceError> {
+        let values = self.snapshot.label_values(name, matchers, range).map_err(refused)?;
         self.note_missing(range)?;
-        self.snapshot.label_values(name, matchers, range).map_err(refused)
+        Ok(values)
     }
 }
 

@@ -132,12 +132,15 @@ impl Snapshot {
         &self.0.view.blocks
     }
 
-    /// Live blocks with samples in `range` that could not be opened: what they hold is missing here.
+    /// Live blocks with samples in `range` that could not be opened: what they hold is missing here. Of blocks that lie
+    /// far away this is known once somebody has asked for something in `range`.
     pub fn missing(&self, range: TimeRange) -> impl Iterator<Item = &BlockMeta> {
-        self.0.view.set_aside.iter().filter(move |meta| range.overlaps(&TimeRange::new(meta.min_ms, meta.max_ms)))
+        let lost = self.blocks().iter().filter(|block| block.is_lost()).map(|block| block.meta());
+        let all = self.0.view.set_aside.iter().chain(lost);
+        all.filter(move |meta| range.overlaps(&TimeRange::new(meta.min_ms, meta.max_ms)))
     }
 
-    /// The blocks that overlap `range`, with their positions, open.
+    /// The blocks that overlap `range`, with their positions, open; without those that are lost.
     fn blocks_in(&self, range: TimeRange) -> Result<Vec<(u32, &Block)>, Error> {
         let overlaps = |block: &LiveBlock| {
             let meta = block.meta();
@@ -147,8 +150,9 @@ impl Snapshot {
         let inside: Vec<(u32, &LiveBlock)> = all.filter(|(_, block)| overlaps(block)).collect();
         let unopened: Vec<&LiveBlock> =
             inside.iter().map(|(_, block)| *block).filter(|block| !block.is_open()).collect();
-        LiveBlock::open_all(&unopened).map_err(unreadable)?;
-        inside.into_iter().map(|(at, block)| Ok((at, block.open().map_err(unreadable)?))).collect()
+        LiveBlock::open_those_there(&unopened).map_err(unreadable)?;
+        let there = inside.into_iter().filter(|(_, block)| !block.is_lost());
+        there.map(|(at, block)| Ok((at, block.open().map_err(unreadable)?))).collect()
     }
 
     /// Series that satisfy `matchers` and may have samples in `range`, ascending by labels, each label set once.

@@ -295,6 +295,46 @@ fn a_directory_with_blocks_moves_and_does_not_move_back() {
 }
 
 #[test]
+fn a_lost_object_is_set_aside_and_everything_else_is_served() {
+    for (is_index_gone, is_flipped) in [(true, false), (false, true)] {
+        let (bucket, sim) = (Bucket::new(), Sim::new(1));
+        let options = options(bucket.seen_from(&sim, "p"));
+        let store = open(&options, &sim);
+        for from_ms in [0, 1000, 2000] {
+            fill(&store, 0..SERIES, (from_ms..from_ms + 1000).step_by(100));
+            store.flush().unwrap();
+        }
+        drop(store);
+        empty_cache(&sim);
+        // The index follows from the other file, so that one is gone in any case.
+        let of_block: Vec<String> = bucket.names().into_iter().filter(|name| name.contains("/1000-")).collect();
+        assert_eq!(of_block.len(), 2);
+        for name in of_block {
+            if is_flipped && name.ends_with(".index") {
+                bucket.flip_bit(&name, 40, 3);
+            } else if name.ends_with(".parquet") || is_index_gone {
+                bucket.seen_from(&sim, "p").remove(&[name.trim_start_matches("p/").to_owned()]).unwrap();
+            }
+        }
+        let store = open(&options, &sim);
+        let snapshot = store.snapshot();
+        assert_eq!(all(&store).len(), SERIES * 20);
+        let missing: Vec<(i64, i64)> =
+            snapshot.missing(TimeRange::ALL).map(|meta| (meta.min_ms, meta.max_ms)).collect();
+        assert_eq!(missing, [(1000, 1900)]);
+        assert_eq!(snapshot.missing(TimeRange::new(2000, 3000)).count(), 0);
+        assert_eq!((store.stats().blocks, store.stats().blocks_set_aside), (3, 1));
+        // Nothing that happens to blocks stumbles over it, nor takes it away.
+        let matchers = [Matcher::equal("number", "0000")];
+        store.delete(&matchers, TimeRange::new(0, 1500)).unwrap();
+        store.clean_tombstones().unwrap();
+        store.maintain().unwrap();
+        assert_eq!(all(&store).len(), SERIES * 20 - 10);
+        assert_eq!(store.stats().blocks, 3);
+    }
+}
+
+#[test]
 fn an_outage_stops_neither_samples_nor_a_restart() {
     let (bucket, sim) = (Bucket::new(), Sim::new(1));
     let options = options(bucket.seen_from(&sim, "p"));

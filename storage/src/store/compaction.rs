@@ -64,7 +64,7 @@ impl Store {
             }
             let level = index as u8 + 1;
             let mut windows: BTreeMap<i64, Vec<&BlockMeta>> = BTreeMap::new();
-            let set_aside = &self.current_view().set_aside;
+            let set_aside = self.current_view().unreadable();
             let is_open = |block: &&BlockMeta| set_aside.iter().all(|aside| aside.name != block.name);
             for block in maintenance.manifest.blocks.iter().filter(is_open) {
                 let number = block.min_ms.div_euclid(width_ms);

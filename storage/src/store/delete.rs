@@ -26,16 +26,17 @@ impl Store {
         let range = TimeRange::new(range.min_ms, range.max_ms.min(newest_ms));
         let in_range = |block: &&LiveBlock| range.overlaps(&TimeRange::new(block.meta().min_ms, block.meta().max_ms));
         let candidates: Vec<&LiveBlock> = view.own().iter().map(|block| &**block).filter(in_range).collect();
-        LiveBlock::open_all(&candidates).map_err(Error::block(&self.options.dir))?;
+        LiveBlock::open_those_there(&candidates).map_err(Error::block(&self.options.dir))?;
         let mut blocks: Vec<String> = Vec::new();
-        for live in candidates {
+        for live in candidates.into_iter().filter(|block| !block.is_lost()) {
             let block = live.open().map_err(Error::block(&self.options.dir))?;
             if block.select(matchers).into_iter().any(|id| block.series_range(id).overlaps(&range)) {
                 blocks.push(live.meta().name.clone());
             }
         }
         // What is set aside may come back.
-        let set_aside = view.set_aside.iter().filter(|meta| range.overlaps(&TimeRange::new(meta.min_ms, meta.max_ms)));
+        let unreadable = view.unreadable();
+        let set_aside = unreadable.iter().filter(|meta| range.overlaps(&TimeRange::new(meta.min_ms, meta.max_ms)));
         blocks.extend(set_aside.map(|meta| meta.name.clone()));
         // Between appends: the log has exactly what the head was given.
         let (epoch, log_before) = self.head.epochs.end_epoch(|| self.wal.next_sequence());
@@ -57,10 +58,10 @@ impl Store {
     /// The first block that could not be rewritten; those before it were.
     pub fn clean_tombstones(&self) -> Result<(), Error> {
         let _alone = self.merging.lock();
-        let set_aside: Vec<String> = self.current_view().set_aside.iter().map(|meta| meta.name.clone()).collect();
         let names = |manifest: &Manifest| {
+            let set_aside = self.current_view().unreadable();
             let mut all = manifest.tombstones.iter().flat_map(|one| &one.blocks);
-            all.find(|name| !set_aside.contains(name)).cloned()
+            all.find(|name| set_aside.iter().all(|meta| meta.name != **name)).cloned()
         };
         loop {
             let name = names(&self.maintenance.lock().manifest);

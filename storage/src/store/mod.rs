@@ -64,6 +64,12 @@ impl View {
     pub fn own(&self) -> &[Arc<LiveBlock>] {
         &self.blocks[..self.own]
     }
+
+    /// Our own blocks that cannot be read, found so when the store was opened or later.
+    pub fn unreadable(&self) -> Vec<BlockMeta> {
+        let lost = self.own().iter().filter(|block| block.is_lost()).map(|block| block.meta());
+        self.set_aside.iter().chain(lost).cloned().collect()
+    }
 }
 
 /// Series and samples in one data directory. Thread-safe; every call may block on the disk.
@@ -160,7 +166,7 @@ impl Store {
             head_min_ms: self.head.min_ms(view.flushed),
             head_max_ms: self.head.max_ms(),
             blocks: view.own as u64,
-            blocks_set_aside: view.set_aside.len() as u64,
+            blocks_set_aside: view.unreadable().len() as u64,
             block_bytes: metas().flat_map(|meta| &meta.files).map(|file| file.bytes).sum(),
             block_samples: metas().map(|meta| meta.sample_count).sum(),
             blocks_min_ms: metas().map(|meta| meta.min_ms).min(),

@@ -99,6 +99,9 @@ impl Store {
                 let rule = rules.iter().position(|rule| rule.fits(labels)).unwrap_or(rules.len());
                 !over[rule]
             };
+            if live.is_lost() {
+                continue;
+            }
             let block = live.open().map_err(Error::block(&self.options.dir))?;
             let names = if block.select(&[]).into_iter().all(|id| keep(&block.labels(id))) {
                 vec![meta.name.clone()]

@@ -34,7 +34,7 @@ impl Store {
             removed: Vec::new(),
             ..maintenance.manifest.clone()
         };
-        let set_aside = &self.current_view().set_aside;
+        let set_aside = self.current_view().unreadable();
         manifest.blocks.retain(|block| set_aside.iter().all(|aside| aside.name != block.name));
         manifest.blocks.extend(head.iter().cloned());
         for tombstone in &mut manifest.tombstones {
