@@ -1,8 +1,9 @@
 //! Files whose every range has a known checksum.
 //!
 //! Parquet pages as they are usually written carry no checksum, and most single bit flips in them decode into other
-//! values without a complaint. So whoever keeps a block's [`FileMeta`] (the manifest) holds a CRC32C for every 64 KiB of
-//! its files, and nothing is decoded that was not checked.
+//! values without a complaint. So there is a CRC32C for every 64 KiB of a sample file, at the end of its index file, and
+//! nothing is decoded that was not checked. Whoever keeps a block's [`FileMeta`] (the manifest) holds one number over all
+//! of them, and over those of the index file.
 
 use std::io::{self, Write};
 use std::ops::Range;
@@ -25,16 +26,79 @@ pub struct FileMeta {
     /// Relative to the data directory, with `/`.
     pub path: String,
     pub bytes: u64,
-    /// CRC32C of every [`RANGE_BYTES`], in order.
+    /// CRC32C of the checksums of all ranges, each four bytes, little-endian.
+    #[serde(default)]
+    pub crc32c: u32,
+    /// The checksums themselves, in manifests from before they stood at the end of index files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub range_crc32c: Vec<u32>,
 }
 
 impl FileMeta {
     /// Describes a file that lies whole in `bytes`.
     pub fn of(path: &str, bytes: &[u8]) -> FileMeta {
-        let range_crc32c = bytes.chunks(RANGE_BYTES).map(crc32c::crc32c).collect();
-        FileMeta { path: path.to_owned(), bytes: bytes.len() as u64, range_crc32c }
+        FileMeta::with_ranges(path.to_owned(), bytes.len() as u64, &checksums(bytes))
     }
+
+    /// Describes a file with these checksums of its ranges.
+    pub fn with_ranges(path: String, bytes: u64, ranges: &[u32]) -> FileMeta {
+        FileMeta { path, bytes, crc32c: over_all(ranges), range_crc32c: Vec::new() }
+    }
+
+    /// Whether these are the checksums of its ranges.
+    fn has_ranges(&self, ranges: &[u32]) -> bool {
+        if self.range_crc32c.is_empty() { self.crc32c == over_all(ranges) } else { self.range_crc32c == ranges }
+    }
+
+    /// # Errors
+    /// The file at `path` has other checksums.
+    pub fn check_ranges(&self, path: &Path, ranges: &[u32]) -> Result<(), BlockError> {
+        if self.has_ranges(ranges) {
+            return Ok(());
+        }
+        let (expected, got) = match self.range_crc32c.as_slice() {
+            [] => (self.crc32c, over_all(ranges)),
+            known => (over_all(known), over_all(ranges)),
+        };
+        Err(BlockError::Checksum { path: path.to_owned(), offset: 0, len: self.bytes as usize, expected, got })
+    }
+}
+
+/// CRC32C of every [`RANGE_BYTES`] of `bytes`.
+pub fn checksums(bytes: &[u8]) -> Vec<u32> {
+    bytes.chunks(RANGE_BYTES).map(crc32c::crc32c).collect()
+}
+
+fn over_all(ranges: &[u32]) -> u32 {
+    ranges.iter().fold(0, |crc, range| crc32c::crc32c_append(crc, &range.to_le_bytes()))
+}
+
+/// All bytes of a file that is read whole, checked. What a near copy has wrong is asked of the original.
+///
+/// # Errors
+/// The file is missing, of another length, or damaged.
+pub fn read_whole(source: &dyn BlockFiles, meta: &FileMeta, copy: Copy) -> Result<Bytes, BlockError> {
+    let path = source.path(meta);
+    check_len(source, &path, meta)?;
+    let all = 0..meta.bytes;
+    let mut read = source.read(meta, std::slice::from_ref(&all), copy).map_err(BlockError::io("read", &path))?;
+    let bytes = read.pop().unwrap_or_default();
+    match meta.check_ranges(&path, &checksums(&bytes)) {
+        Ok(()) => Ok(bytes),
+        Err(error) if copy == Copy::Nearest && source.is_far() => {
+            tracing::warn!(?path, %error, "a cached copy is damaged: reading the original");
+            read_whole(source, meta, Copy::Original)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn check_len(source: &dyn BlockFiles, path: &Path, meta: &FileMeta) -> Result<(), BlockError> {
+    let bytes = source.len(meta).map_err(BlockError::io("open", path))?;
+    if bytes != meta.bytes {
+        return Err(BlockError::malformed(path, format!("{bytes} bytes long instead of {}", meta.bytes)));
+    }
+    Ok(())
 }
 
 /// Writes a file, one append and one checksum a range.
@@ -61,13 +125,13 @@ impl RangeWriter {
         Ok(())
     }
 
-    /// Syncs the file; it is then known as `name`.
-    pub fn finish(mut self, name: String) -> Result<FileMeta, BlockError> {
+    /// Syncs the file; it is then known as `name`. Beside its description, the checksums of its ranges.
+    pub fn finish(mut self, name: String) -> Result<(FileMeta, Vec<u32>), BlockError> {
         if !self.pending.is_empty() {
             self.put_range().map_err(BlockError::io("write", &self.path))?;
         }
         self.file.sync().map_err(BlockError::io("sync", &self.path))?;
-        Ok(FileMeta { path: name, bytes: self.bytes, range_crc32c: self.range_crc32c })
+        Ok((FileMeta::with_ranges(name, self.bytes, &self.range_crc32c), self.range_crc32c))
     }
 }
 
@@ -93,6 +157,8 @@ pub struct CheckedFile {
     source: Arc<dyn BlockFiles>,
     path: PathBuf,
     meta: FileMeta,
+    /// CRC32C of every range.
+    ranges: Vec<u32>,
 }
 
 /// Checked bytes and where in the file they begin.
@@ -111,33 +177,44 @@ impl Window {
 }
 
 impl CheckedFile {
-    /// The file that `meta` describes in `source`, which is not looked at yet.
-    pub fn new(source: Arc<dyn BlockFiles>, meta: FileMeta) -> CheckedFile {
-        CheckedFile { path: source.path(&meta), source, meta }
-    }
-
+    /// The file that `meta` describes in `source`, by the checksums of its ranges where `meta` does not have them itself.
+    ///
     /// # Errors
-    /// The file is missing or has another length than `meta` says.
-    pub fn open(source: Arc<dyn BlockFiles>, meta: FileMeta) -> Result<CheckedFile, BlockError> {
-        let file = CheckedFile::new(source, meta);
-        file.check_len()?;
-        Ok(file)
+    /// The file is missing or has another length than `meta` says, or these are another file's checksums.
+    pub fn open(
+        source: Arc<dyn BlockFiles>,
+        meta: FileMeta,
+        ranges: Option<Vec<u32>>,
+    ) -> Result<CheckedFile, BlockError> {
+        let path = source.path(&meta);
+        check_len(&*source, &path, &meta)?;
+        let ranges = ranges.unwrap_or_else(|| meta.range_crc32c.clone());
+        if ranges.len() as u64 != meta.bytes.div_ceil(RANGE_BYTES as u64) {
+            return Err(BlockError::malformed(&path, "has another number of checksums than of ranges"));
+        }
+        meta.check_ranges(&path, &ranges)?;
+        Ok(CheckedFile { source, path, meta, ranges })
     }
 
-    fn check_len(&self) -> Result<(), BlockError> {
-        let (path, meta) = (&self.path, &self.meta);
-        let bytes = self.source.len(meta).map_err(BlockError::io("open", path))?;
-        if bytes != meta.bytes {
-            return Err(BlockError::malformed(path, format!("{bytes} bytes long instead of {}", meta.bytes)));
+    /// The file that `meta` describes, whose every byte is read to know the checksums of its ranges.
+    ///
+    /// # Errors
+    /// As [`CheckedFile::open`], or a byte is wrong.
+    pub fn measure(source: Arc<dyn BlockFiles>, meta: FileMeta) -> Result<CheckedFile, BlockError> {
+        let path = source.path(&meta);
+        check_len(&*source, &path, &meta)?;
+        let mut ranges = Vec::new();
+        for part in parts(meta.bytes, source.is_far()) {
+            let read = source.read(&meta, std::slice::from_ref(&part), Copy::Original);
+            let read = read.map_err(BlockError::io("read", &path))?;
+            ranges.extend(read.iter().flat_map(|bytes| checksums(bytes)));
         }
-        if meta.range_crc32c.len() as u64 != meta.bytes.div_ceil(RANGE_BYTES as u64) {
-            return Err(BlockError::malformed(path, "has another number of checksums than of ranges"));
-        }
-        Ok(())
+        CheckedFile::open(source, meta, Some(ranges))
     }
 
-    pub fn meta(&self) -> &FileMeta {
-        &self.meta
+    /// CRC32C of every range.
+    pub fn ranges(&self) -> &[u32] {
+        &self.ranges
     }
 
     pub fn path(&self) -> &Path {
@@ -207,7 +284,7 @@ impl CheckedFile {
         if window.bytes.len() as u64 != range.end - range.start {
             return Err(BlockError::malformed(&self.path, format!("gave {} bytes of {range:?}", window.bytes.len())));
         }
-        let expected = self.meta.range_crc32c.iter().skip((range.start / RANGE_BYTES as u64) as usize);
+        let expected = self.ranges.iter().skip((range.start / RANGE_BYTES as u64) as usize);
         for (index, (piece, &expected)) in window.bytes.chunks(RANGE_BYTES).zip(expected).enumerate() {
             let got = crc32c::crc32c(piece);
             if got != expected {
@@ -218,21 +295,18 @@ impl CheckedFile {
         Ok(())
     }
 
-    /// All bytes, checked.
-    pub fn read(&self) -> Result<Bytes, BlockError> {
-        self.check_len()?;
-        let len = usize::try_from(self.meta.bytes).map_err(|_| BlockError::malformed(&self.path, "too long"))?;
-        Ok(self.window(0, len)?.bytes)
-    }
-
     /// Reads and checks every byte of the original, a few ranges at a time.
     pub fn verify(&self) -> Result<(), BlockError> {
-        self.check_len()?;
-        let step = if self.is_far() { 128 } else { 16 } * RANGE_BYTES as u64;
-        for offset in (0..self.meta.bytes).step_by(step as usize) {
-            let range = offset..self.meta.bytes.min(offset + step);
-            self.read_ranges(std::slice::from_ref(&range), Copy::Original)?;
+        check_len(&*self.source, &self.path, &self.meta)?;
+        for part in parts(self.meta.bytes, self.is_far()) {
+            self.read_ranges(std::slice::from_ref(&part), Copy::Original)?;
         }
         Ok(())
     }
+}
+
+/// A file of `bytes` in parts of whole ranges that are read at once.
+fn parts(bytes: u64, far: bool) -> impl Iterator<Item = Range<u64>> {
+    let step = if far { 128 } else { 16 } * RANGE_BYTES as u64;
+    (0..bytes).step_by(step as usize).map(move |start| start..bytes.min(start + step))
 }

@@ -5,7 +5,8 @@
 //! series without the Parquet footer. `storage/FORMAT.md` draws both.
 //!
 //! * A block never changes. It appears whole or not at all: files are written under other names, synced, then renamed.
-//! * What is read is what was written, bit for bit, or an error: every byte is under a checksum that [`BlockMeta`] holds.
+//! * What is read is what was written, bit for bit, or an error: every byte is under a checksum, and those under one in
+//!   [`BlockMeta`].
 //! * The index follows from the sample file: [`rebuild_index`] makes the same bytes again.
 //!
 //! This module does not know which blocks are live, nor what a query is.
@@ -24,6 +25,7 @@ mod postings;
 mod read;
 mod rebuild;
 mod schema;
+mod seal;
 mod source;
 mod timeline;
 mod varint;
@@ -79,6 +81,16 @@ impl BlockMeta {
     /// Paths of all files.
     pub fn paths(&self) -> Vec<String> {
         self.files.iter().map(|file| file.path.clone()).collect()
+    }
+
+    /// The sample file and the index file.
+    ///
+    /// # Errors
+    /// Somebody has written other files into the manifest.
+    fn both_files(&self) -> Result<&[FileMeta; 2], BlockError> {
+        let wrong =
+            || BlockError::malformed(std::path::Path::new(&self.name), "a block has a sample file and an index file");
+        self.files.as_slice().try_into().map_err(|_| wrong())
     }
 
     /// Bytes of all files.

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use pilaster_model::{Histogram, Labels, Matcher, TimeRange, stale_nan};
 
 use super::divide::Divisor;
-use super::file::{CheckedFile, Window};
+use super::file::{CheckedFile, Window, read_whole};
 use super::index::{Index, Page, Part};
 use super::page::{PageDecoder, parse_runs};
-use super::source::{BlockFiles, LocalBlocks};
-use super::{BlockError, BlockMeta, FileMeta, postings, rebuild};
+use super::source::{BlockFiles, Copy, LocalBlocks};
+use super::{BlockError, BlockMeta, FileMeta, postings, rebuild, seal, verify};
 use crate::env::Files;
 
 /// Samples of one series.
@@ -37,7 +37,7 @@ pub struct BlockSamples {
 pub struct Block {
     meta: BlockMeta,
     samples: CheckedFile,
-    index_file: CheckedFile,
+    source: Arc<dyn BlockFiles>,
     index: Index,
 }
 
@@ -56,33 +56,40 @@ impl Block {
     /// # Errors
     /// As [`Block::open`]; that the place cannot be reached, too.
     pub fn load(source: Arc<dyn BlockFiles>, meta: BlockMeta) -> Result<Block, BlockError> {
-        let [samples, index] = meta.files.as_slice() else {
-            return Err(BlockError::malformed(Path::new(&meta.name), "a block has a sample file and an index file"));
+        let [samples_meta, index_meta] = meta.both_files()?;
+        let path = source.path(index_meta);
+        let load = |bytes: &[u8], samples: Option<CheckedFile>| {
+            let (content, ranges) = seal::open(&path, bytes)?;
+            let samples = match samples {
+                Some(samples) => samples,
+                None => CheckedFile::open(source.clone(), samples_meta.clone(), ranges)?,
+            };
+            Ok((Index::decode(&path, content, samples.len())?, samples))
         };
-        let samples = CheckedFile::open(source.clone(), samples.clone())?;
-        let index_file = CheckedFile::new(source.clone(), index.clone());
-        let load = |bytes: &[u8]| Index::decode(index_file.path(), bytes, samples.len());
-        let index = match index_file.read().and_then(|bytes| load(&bytes)) {
-            Ok(index) => index,
+        let read = read_whole(&*source, index_meta, Copy::Nearest);
+        let (index, samples) = match read.and_then(|bytes| load(&bytes, None)) {
+            Ok(both) => both,
             // Who cannot be reached has no samples to tell either.
             Err(error) if source.is_far() && !error.is_corruption() && !error.is_missing() => return Err(error),
             Err(error) => {
                 // The first error is the one to tell where the sample file is no better.
-                let Ok(bytes) = rebuild::index_bytes(&samples) else { return Err(error) };
-                tracing::warn!(path = ?index_file.path(), %error, "made an index again from its sample file");
-                if FileMeta::of(&index_file.meta().path, &bytes) == *index_file.meta()
-                    && let Err(error) = source.replace(index_file.meta(), &bytes)
+                let made = CheckedFile::measure(source.clone(), samples_meta.clone())
+                    .and_then(|samples| Ok((rebuild::index_bytes(&samples)?, samples)));
+                let Ok((bytes, samples)) = made else { return Err(error) };
+                tracing::warn!(?path, %error, "made an index again from its sample file");
+                if FileMeta::of(&index_meta.path, &bytes) == *index_meta
+                    && let Err(error) = source.replace(index_meta, &bytes)
                 {
-                    tracing::warn!(path = ?index_file.path(), %error, "could not put the index back");
+                    tracing::warn!(?path, %error, "could not put the index back");
                 }
-                load(&bytes)?
+                load(&bytes, Some(samples))?
             }
         };
         if index.series_count() as u64 != meta.series_count {
             let reason = format!("{} series instead of {}", index.series_count(), meta.series_count);
-            return Err(BlockError::malformed(index_file.path(), reason));
+            return Err(BlockError::malformed(&path, reason));
         }
-        Ok(Block { meta, samples, index_file, index })
+        Ok(Block { meta, samples, source, index })
     }
 
     pub fn meta(&self) -> &BlockMeta {
@@ -204,8 +211,7 @@ impl Block {
     /// # Errors
     /// The first range that differs.
     pub fn verify(&self) -> Result<(), BlockError> {
-        self.samples.verify()?;
-        self.index_file.verify()
+        verify(self.source.clone(), &self.meta)
     }
 }
 

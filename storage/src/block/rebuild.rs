@@ -19,6 +19,7 @@ use super::file::CheckedFile;
 use super::index::{Content, Counts, Group, Page, Part};
 use super::page::{PageDecoder, PageRef, parse_header, parse_runs};
 use super::schema;
+use super::seal::seal;
 use super::source::LocalBlocks;
 use super::timeline::Timelines;
 use super::varint::Cursor;
@@ -32,10 +33,8 @@ use crate::env::Files;
 /// # Errors
 /// The sample file is damaged, or was not written by [`super::write_block`].
 pub fn rebuild_index(files: Arc<dyn Files>, dir: &Path, meta: &BlockMeta) -> Result<BlockMeta, BlockError> {
-    let [samples, index] = meta.files.as_slice() else {
-        return Err(BlockError::malformed(&dir.join(&meta.name), "a block has a sample file and an index file"));
-    };
-    let bytes = index_bytes(&CheckedFile::open(Arc::new(LocalBlocks::new(files.clone(), dir)), samples.clone())?)?;
+    let [samples, index] = meta.both_files()?;
+    let bytes = index_bytes(&CheckedFile::measure(Arc::new(LocalBlocks::new(files.clone(), dir)), samples.clone())?)?;
     let written = write_index(&*files, dir, &index.path, &bytes)?;
     let (from, to) = (temporary(dir, &index.path), dir.join(&index.path));
     files.rename(&from, &to).map_err(BlockError::io("rename", &from))?;
@@ -56,7 +55,7 @@ pub fn index_bytes(samples: &CheckedFile) -> Result<Vec<u8>, BlockError> {
         timelines: &Timelines::of(&rows.timestamps),
         groups: &rows.groups,
     };
-    content.encode()
+    Ok(seal(content.encode()?, samples.ranges()))
 }
 
 /// What an index is made of.

@@ -226,9 +226,49 @@ fn fleet(targets: usize, rows: usize) -> Vec<BlockSeries> {
 fn the_manifest_tells_two_indexes_apart() {
     let sim = Sim::new(1);
     let index_of = |name: &str, hosts: usize| {
-        write_block(&sim, Path::new(DIR), name, 0, fleet(hosts, 40), &options()).unwrap().files[1].range_crc32c.clone()
+        write_block(&sim, Path::new(DIR), name, 0, fleet(hosts, 40), &options()).unwrap().files[1].crc32c
     };
     assert_ne!(index_of("a", 1), index_of("b", 2));
+}
+
+#[test]
+fn what_the_manifest_keeps_of_a_block_does_not_grow_with_it() {
+    let sim = Sim::new(1);
+    let kept = |name: &str, rows: usize| {
+        let meta = write_block(&sim, Path::new(DIR), name, 0, fleet(1, rows), &options()).unwrap();
+        (meta.bytes(), serde_json::to_string(&meta).unwrap().len())
+    };
+    let (small, large) = (kept("a", 100), kept("b", 20_000));
+    assert!(large.0 > 3 * RANGE_BYTES as u64 && small.0 < RANGE_BYTES as u64, "{small:?} {large:?}");
+    assert!(large.1 < small.1 + 20, "{small:?} {large:?}");
+}
+
+#[test]
+fn a_block_from_before_checksums_stood_in_its_index_is_read() {
+    let sim = Sim::new(1);
+    let mut meta = write_block(&sim, Path::new(DIR), "a", 0, fleet(2, 60), &options()).unwrap();
+    let path = Path::new(DIR).join(&meta.files[1].path);
+    let sealed = sim.read(&path).unwrap();
+    let (content, _) = super::seal::open(&path, &sealed).unwrap();
+    crate::env::atomic_write(&sim, &path, content).unwrap();
+    for file in &mut meta.files {
+        let bytes = sim.read(&Path::new(DIR).join(&file.path)).unwrap();
+        *file =
+            FileMeta { crc32c: 0, range_crc32c: super::file::checksums(&bytes), ..FileMeta::of(&file.path, &bytes) };
+    }
+    let meta: BlockMeta =
+        serde_json::from_str(&serde_json::to_string(&meta).unwrap().replace("\"crc32c\":0,", "")).unwrap();
+    let files: Arc<dyn Files> = Arc::new(sim.clone());
+    let open = || Block::open(files.clone(), Path::new(DIR), meta.clone());
+    let expected = open().unwrap().read_many(&[0, 3], TimeRange::ALL).unwrap();
+    open().unwrap().verify().unwrap();
+    sim.flip_bit(&path, 30, 1);
+    assert!(verify(Arc::new(LocalBlocks::new(files.clone(), Path::new(DIR))), &meta).unwrap_err().is_corruption());
+    assert_eq!(open().unwrap().read_many(&[0, 3], TimeRange::ALL).unwrap(), expected);
+    let repaired = rebuild_index(files.clone(), Path::new(DIR), &meta).unwrap();
+    Block::open(files.clone(), Path::new(DIR), repaired).unwrap().verify().unwrap();
+    sim.flip_bit(&Path::new(DIR).join(&meta.files[0].path), 900, 1);
+    assert!(open().unwrap_err().is_corruption() || open().unwrap().read_many(&[0, 1, 2], TimeRange::ALL).is_err());
 }
 
 #[test]
@@ -474,18 +514,22 @@ fn every_flipped_bit_is_found() {
 fn damaged(flips: &[(usize, usize, u8)]) {
     let sim = Sim::new(1);
     let mut meta = write_block(&sim, Path::new(DIR), "b", 0, fleet(1, 40), &options()).unwrap();
+    let read = |file: &FileMeta| sim.read(&Path::new(DIR).join(&file.path)).unwrap();
+    let mut samples = read(&meta.files[0]);
+    let mut content = read(&meta.files[1]);
+    content.truncate(super::seal::open(Path::new(DIR), &content).unwrap().0.len());
     for &(which, at, bit) in flips {
-        let file = &mut meta.files[which % 2];
-        let path = Path::new(DIR).join(&file.path);
-        sim.flip_bit(&path, at % file.bytes as usize, bit);
-        let mut bytes = sim.read(&path).unwrap();
-        if which % 2 == 1 {
-            // The index guards itself as well.
-            let body = bytes.len() - 4;
-            let checksum = super::index::checksum(&bytes[..body]).to_le_bytes();
-            bytes[body..].copy_from_slice(&checksum);
-            crate::env::atomic_write(&sim, &path, &bytes).unwrap();
-        }
+        let bytes = if which % 2 == 0 { &mut samples } else { &mut content };
+        let at = at % bytes.len();
+        bytes[at] ^= 1 << (bit % 8);
+    }
+    // The index guards itself as well.
+    let body = content.len() - 4;
+    let checksum = super::index::checksum(&content[..body]).to_le_bytes();
+    content[body..].copy_from_slice(&checksum);
+    let index = super::seal::seal(content, &super::file::checksums(&samples));
+    for (file, bytes) in meta.files.iter_mut().zip([samples, index]) {
+        crate::env::atomic_write(&sim, &Path::new(DIR).join(&file.path), &bytes).unwrap();
         *file = FileMeta::of(&file.path, &bytes);
     }
     if let Ok(block) = Block::open(Arc::new(sim.clone()), Path::new(DIR), meta.clone()) {

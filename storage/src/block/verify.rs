@@ -3,41 +3,53 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::file::{CheckedFile, RANGE_BYTES, RangeWriter};
-use super::{BlockError, BlockFiles, BlockMeta, FileMeta, LocalBlocks};
+use super::file::{CheckedFile, RANGE_BYTES, RangeWriter, read_whole};
+use super::{BlockError, BlockFiles, BlockMeta, Copy, FileMeta, seal};
 use crate::env::Files;
 
-/// Reads all bytes of the block that `meta` describes below `dir`, and compares every checksum.
+/// Reads all bytes of the block that `meta` describes in `source`, and compares every checksum.
 ///
 /// # Errors
 /// The first file that is missing, of another length, or damaged.
-pub fn verify(files: Arc<dyn Files>, dir: &Path, meta: &BlockMeta) -> Result<(), BlockError> {
-    let source = Arc::new(LocalBlocks::new(files, dir));
-    meta.files.iter().try_for_each(|file| CheckedFile::open(source.clone(), file.clone())?.verify())
+pub fn verify(source: Arc<dyn BlockFiles>, meta: &BlockMeta) -> Result<(), BlockError> {
+    let [samples, index] = meta.both_files()?;
+    let bytes = read_whole(&*source, index, Copy::Original)?;
+    let (_, ranges) = seal::open(&source.path(index), &bytes)?;
+    CheckedFile::open(source, samples.clone(), ranges)?.verify()
 }
 
 /// [`verify`] for the sample file alone, from which the index follows.
-pub fn verify_samples(files: Arc<dyn Files>, dir: &Path, meta: &BlockMeta) -> Result<(), BlockError> {
-    let source = Arc::new(LocalBlocks::new(files, dir));
-    meta.files.iter().take(1).try_for_each(|file| CheckedFile::open(source.clone(), file.clone())?.verify())
+pub fn verify_samples(source: Arc<dyn BlockFiles>, meta: &BlockMeta) -> Result<(), BlockError> {
+    CheckedFile::measure(source, meta.both_files()?[0].clone()).map(drop)
 }
 
 /// Makes a durable copy of a block's file below `dir`, where its folder exists. Every byte is checked on its way.
 ///
 /// # Errors
 /// The file is not the one that was written, or one cannot be read or the other written.
-pub fn copy(source: Arc<dyn BlockFiles>, file: &FileMeta, files: &dyn Files, dir: &Path) -> Result<(), BlockError> {
+pub fn copy(source: &dyn BlockFiles, file: &FileMeta, files: &dyn Files, dir: &Path) -> Result<(), BlockError> {
+    match copy_of(source, file, files, dir, Copy::Nearest) {
+        Err(error) if error.is_corruption() && source.is_far() => copy_of(source, file, files, dir, Copy::Original),
+        other => other,
+    }
+}
+
+fn copy_of(
+    source: &dyn BlockFiles,
+    file: &FileMeta,
+    files: &dyn Files,
+    dir: &Path,
+    which: Copy,
+) -> Result<(), BlockError> {
     use std::io::Write;
     const STEP: u64 = 64 * RANGE_BYTES as u64;
-    let checked = CheckedFile::open(source, file.clone())?;
-    let path = dir.join(&file.path);
-    let mut writer = RangeWriter::create(files, &path)?;
+    let (from, to) = (source.path(file), dir.join(&file.path));
+    let mut writer = RangeWriter::create(files, &to)?;
     for offset in (0..file.bytes).step_by(STEP as usize) {
-        let len = STEP.min(file.bytes - offset) as usize;
-        let window = checked.window(offset, len)?;
-        let bytes = window.slice(offset, len).unwrap_or_default();
-        writer.write_all(bytes).map_err(BlockError::io("write", &path))?;
+        let range = offset..file.bytes.min(offset + STEP);
+        let read = source.read(file, std::slice::from_ref(&range), which).map_err(BlockError::io("read", &from))?;
+        read.iter().try_for_each(|bytes| writer.write_all(bytes)).map_err(BlockError::io("write", &to))?;
     }
-    writer.finish(file.path.clone())?;
-    Ok(())
+    let (_, ranges) = writer.finish(file.path.clone())?;
+    file.check_ranges(&from, &ranges)
 }

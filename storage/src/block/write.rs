@@ -17,6 +17,7 @@ use super::index::{Content, Counts, Group, Page};
 use super::order::OrderKey;
 use super::page::PageRef;
 use super::schema::{self, Column};
+use super::seal::seal;
 use super::timeline::Timelines;
 use super::{BlockError, BlockMeta, BlockSeries, FileMeta, WriteOptions};
 use crate::env::{Files, atomic_write};
@@ -216,7 +217,7 @@ impl<'f> BlockWriter<'f> {
         self.end_group();
         self.encode_full()?;
         let Some(samples) = self.samples.take() else { return Err(BlockError::refused("an earlier call failed")) };
-        let (samples, groups, counts, divisors) = samples.finish(self.paths.samples.clone())?;
+        let ((samples, ranges), groups, counts, divisors) = samples.finish(self.paths.samples.clone())?;
         let range_of = |timestamps: &Arc<[i64]>| TimeRange::new(timestamps[0], timestamps[timestamps.len() - 1]);
         let content = Content {
             labels: &self.labels,
@@ -226,7 +227,7 @@ impl<'f> BlockWriter<'f> {
             timelines: &Timelines::of(&self.timestamps),
             groups: &groups,
         };
-        let index = write_index(self.files, &self.dir, &self.paths.index, &content.encode()?)?;
+        let index = write_index(self.files, &self.dir, &self.paths.index, &seal(content.encode()?, &ranges))?;
         // The index first: who lists sample files never sees one that is not ready.
         self.renamed = true;
         for name in [&self.paths.index, &self.paths.samples] {
@@ -314,10 +315,10 @@ pub(super) fn write_index(files: &dyn Files, dir: &Path, name: &str, bytes: &[u8
     let path = temporary(dir, name);
     let mut writer = RangeWriter::create(files, &path)?;
     writer.write_all(bytes).map_err(BlockError::io("write", &path))?;
-    writer.finish(name.to_owned())
+    Ok(writer.finish(name.to_owned())?.0)
 }
 
-type Written = (FileMeta, Vec<Group>, Vec<Counts>, Vec<Option<Divisor>>);
+type Written = ((FileMeta, Vec<u32>), Vec<Group>, Vec<Counts>, Vec<Option<Divisor>>);
 
 /// A sample file in the making.
 struct SampleWriter {

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::Error;
-use crate::block::{self, Block, BlockMeta};
+use crate::block::{self, Block, BlockMeta, LocalBlocks};
 use crate::env::Env;
 use crate::manifest::Manifest;
 
@@ -49,7 +50,7 @@ pub fn open_block(env: &Env, dir: &Path, meta: &BlockMeta) -> Result<Block, Erro
 /// The first wrong one, or a file that cannot be read.
 pub fn verify_block(env: &Env, dir: &Path, meta: &BlockMeta) -> Result<(), Error> {
     local(env, dir)?;
-    block::verify(env.files.clone(), dir, meta).map_err(Error::block(dir))
+    block::verify(Arc::new(LocalBlocks::new(env.files.clone(), dir)), meta).map_err(Error::block(dir))
 }
 
 /// What a repair did.
@@ -88,7 +89,7 @@ pub fn repair(env: &Env, dir: &Path) -> Result<Repaired, Error> {
             continue;
         };
         // From a sample file that is whole the same index follows.
-        match block::verify_samples(env.files.clone(), dir, &meta)
+        match block::verify_samples(Arc::new(LocalBlocks::new(env.files.clone(), dir)), &meta)
             .and_then(|()| block::rebuild_index(env.files.clone(), dir, &meta))
         {
             Ok(meta) => {
@@ -146,8 +147,6 @@ fn with_causes(error: &Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::{Sample, Store, StoreOptions};
     use pilaster_model::{Labels, TimeRange};

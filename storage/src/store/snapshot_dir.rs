@@ -73,7 +73,7 @@ impl Store {
                 days.push(day);
             }
             if self.home.is_far() {
-                block::copy(self.home.blocks(), file, files, dir).map_err(Error::block(dir))?;
+                block::copy(&*self.home.blocks(), file, files, dir).map_err(Error::block(dir))?;
             } else {
                 let (from, to) = (self.options.dir.join(relative), dir.join(relative));
                 files.link_or_copy(&from, &to).map_err(Error::io("copy", &from))?;

@@ -16,7 +16,6 @@ use super::page::PageRef;
 use super::postings::Postings;
 use super::timeline::Timelines;
 
-#[cfg(test)]
 pub(in crate::block) use codec::checksum;
 
 /// What the writer knows of a series beyond its labels and timestamps.
