@@ -8,10 +8,10 @@
 //!
 //! Source: Prometheus `prompb/remote.proto`, `storage/remote/chunked.go`.
 
-use pilaster_model::{Labels, MatchOp, Matcher, TimeRange};
+use pilaster_model::{Columns, Labels, MatchOp, Matcher, TimeRange};
 use pilaster_storage::frame::crc32c;
 
-use crate::prometheus_data::{Encoding, Samples, decode_chunk};
+use crate::prometheus_data::{Encoding, decode_chunk};
 use crate::protobuf::{DecodeError, Message};
 use crate::remote_write::decode_v1;
 
@@ -132,7 +132,7 @@ impl Frames {
 ///
 /// # Errors
 /// The message or one of its chunks is malformed.
-pub fn decode_chunked(message: &[u8]) -> Result<Vec<(Labels, Samples)>, RemoteReadError> {
+pub fn decode_chunked(message: &[u8]) -> Result<Vec<(Labels, Columns)>, RemoteReadError> {
     let mut all = Vec::new();
     let mut message = Message::new(message);
     while let Some(field) = message.next_field()? {
@@ -143,7 +143,7 @@ pub fn decode_chunked(message: &[u8]) -> Result<Vec<(Labels, Samples)>, RemoteRe
     Ok(all)
 }
 
-fn chunked_series(bytes: &[u8]) -> Result<(Labels, Samples), RemoteReadError> {
+fn chunked_series(bytes: &[u8]) -> Result<(Labels, Columns), RemoteReadError> {
     let (mut pairs, mut chunks) = (Vec::new(), Vec::new());
     let mut message = Message::new(bytes);
     while let Some(field) = message.next_field()? {
@@ -154,7 +154,7 @@ fn chunked_series(bytes: &[u8]) -> Result<(Labels, Samples), RemoteReadError> {
         }
     }
     let labels = Labels::from_pairs(pairs);
-    let mut samples = Samples::default();
+    let mut samples = Columns::default();
     for (kind, data) in chunks {
         let refused = |reason: String| RemoteReadError::Chunk { labels: labels.clone(), reason };
         let kind = u8::try_from(kind).ok().and_then(Encoding::from_byte);
@@ -181,7 +181,7 @@ fn chunk(bytes: &[u8]) -> Result<(u64, &[u8]), DecodeError> {
 ///
 /// # Errors
 /// The message or one of its histograms is malformed.
-pub fn decode_sampled(message: &[u8]) -> Result<Vec<(Labels, Samples)>, RemoteReadError> {
+pub fn decode_sampled(message: &[u8]) -> Result<Vec<(Labels, Columns)>, RemoteReadError> {
     let mut all = Vec::new();
     let mut message = Message::new(message);
     while let Some(field) = message.next_field()? {
@@ -193,9 +193,9 @@ pub fn decode_sampled(message: &[u8]) -> Result<Vec<(Labels, Samples)>, RemoteRe
         let (mut label, mut float, mut histogram) = (0, 0, 0);
         for series in &result.series {
             let labels = Labels::from_pairs(result.labels[label..series.labels_end].iter().copied());
-            let mut samples = Samples::default();
+            let mut samples = Columns::default();
             for sample in &result.samples[float..series.samples_end] {
-                samples.push(sample.timestamp_ms, sample.value, sample.start_ms);
+                samples.push_float(sample.timestamp_ms, sample.value, sample.start_ms);
             }
             for sample in &result.histograms[histogram..series.histograms_end] {
                 let valid = sample.histogram.clone();

@@ -4,9 +4,9 @@ mod prometheus_encoder;
 
 use std::collections::BTreeMap;
 
-use pilaster_ingest::prometheus_data::{Block, Encoding, Head, Samples, decode_chunk};
+use pilaster_ingest::prometheus_data::{Block, Encoding, Head, decode_chunk};
 use pilaster_model::histogram::{CUSTOM_BUCKETS_SCHEMA, CounterResetHint, Histogram, Span};
-use pilaster_model::{Labels, TimeRange, stale_nan};
+use pilaster_model::{Columns, Labels, TimeRange, stale_nan};
 use prometheus_encoder::{Sample, float_histograms, write_directory, xor, xor2};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -92,22 +92,22 @@ fn histograms() -> impl Strategy<Value = Vec<Sample>> {
 }
 
 /// Samples as they come back: a histogram that ends its series is a float that does.
-fn expected(samples: &[Sample]) -> Samples {
-    let mut out = Samples::default();
+fn expected(samples: &[Sample]) -> Columns {
+    let mut out = Columns::default();
     for sample in samples {
         match &sample.histogram {
             Some(one) => out.push_histogram(sample.timestamp_ms, one.clone().into(), sample.start_ms),
-            None => out.push(sample.timestamp_ms, sample.value, sample.start_ms),
+            None => out.push_float(sample.timestamp_ms, sample.value, sample.start_ms),
         }
     }
     out
 }
 
-fn check(got: &Samples, expected: &Samples) {
+fn check(got: &Columns, expected: &Columns) {
     assert_eq!(got.timestamps, expected.timestamps);
-    let bits = |samples: &Samples| samples.values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+    let bits = |samples: &Columns| samples.values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(got), bits(expected));
-    let starts = |samples: &Samples| {
+    let starts = |samples: &Columns| {
         let mut starts = samples.starts_ms.clone();
         starts.resize(samples.len(), 0);
         starts
@@ -116,11 +116,11 @@ fn check(got: &Samples, expected: &Samples) {
     assert_eq!(got.histograms, expected.histograms);
 }
 
-fn decoded((encoding, data): (u8, Vec<u8>)) -> Samples {
-    let mut out = Samples::default();
+fn decoded((encoding, data): (u8, Vec<u8>)) -> Columns {
+    let mut out = Columns::default();
     decode_chunk(Encoding::from_byte(encoding).unwrap(), &data, &mut out).unwrap();
     for len in 0..data.len().min(40) {
-        assert!(decode_chunk(Encoding::from_byte(encoding).unwrap(), &data[..len], &mut Samples::default()).is_err());
+        assert!(decode_chunk(Encoding::from_byte(encoding).unwrap(), &data[..len], &mut Columns::default()).is_err());
     }
     out
 }
@@ -157,7 +157,7 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         write_directory(dir.path(), &series, cut_ms);
         let mut fail = |error| panic!("{error}");
-        let mut got: BTreeMap<Labels, Samples> = BTreeMap::new();
+        let mut got: BTreeMap<Labels, Columns> = BTreeMap::new();
         for block in Block::list(dir.path()).unwrap() {
             let block = Block::open(&block, &mut fail).unwrap();
             got.extend(block.read(0..block.series_count(), TimeRange::ALL, &mut fail));
@@ -165,7 +165,7 @@ proptest! {
         let head = Head::open(dir.path(), &mut fail).unwrap();
         for run in head.passes(100) {
             for (labels, samples) in head.read(run, &mut fail).unwrap() {
-                got.entry(labels).or_default().append(&samples);
+                got.entry(labels).or_default().extend_from(&samples);
             }
         }
         prop_assert_eq!(got.len(), series.len());
@@ -176,9 +176,9 @@ proptest! {
 }
 
 /// Everything in a directory, damages counted.
-fn read_all(dir: &std::path::Path) -> (BTreeMap<Labels, Samples>, usize) {
+fn read_all(dir: &std::path::Path) -> (BTreeMap<Labels, Columns>, usize) {
     let mut damages = 0;
-    let mut got: BTreeMap<Labels, Samples> = BTreeMap::new();
+    let mut got: BTreeMap<Labels, Columns> = BTreeMap::new();
     for block in Block::list(dir).unwrap() {
         match Block::open(&block, &mut |_| damages += 1) {
             Ok(block) => got.extend(block.read(0..block.series_count(), TimeRange::ALL, &mut |_| damages += 1)),
@@ -189,7 +189,7 @@ fn read_all(dir: &std::path::Path) -> (BTreeMap<Labels, Samples>, usize) {
         Ok(head) => {
             for run in head.passes(u64::MAX) {
                 for (labels, samples) in head.read(run, &mut |_| damages += 1).unwrap() {
-                    got.entry(labels).or_default().append(&samples);
+                    got.entry(labels).or_default().extend_from(&samples);
                 }
             }
         }
@@ -217,7 +217,7 @@ fn every_flipped_bit_is_told_of_or_changes_nothing() {
             let mut lost = got.len() < truth.len();
             for (labels, samples) in &got {
                 let whole = truth.get(labels).unwrap_or_else(|| panic!("{path:?} byte {byte} made {labels}"));
-                let pairs = |samples: &Samples| -> Vec<(i64, u64)> {
+                let pairs = |samples: &Columns| -> Vec<(i64, u64)> {
                     samples.timestamps.iter().copied().zip(samples.values.iter().map(|value| value.to_bits())).collect()
                 };
                 let all = pairs(whole);

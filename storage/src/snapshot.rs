@@ -5,10 +5,10 @@ use std::hash::BuildHasherDefault;
 use std::path::Path;
 use std::sync::Arc;
 
-use pilaster_model::{Histogram, Labels, Matcher, TimeRange};
+use pilaster_model::{Columns, Histogram, Labels, Matcher, TimeRange};
 
 use crate::block::{Block, BlockError, BlockMeta, BlockSamples, FoundSamples, LiveBlock};
-use crate::head::{Columns, Head, HeadView, SameHash, Timelines};
+use crate::head::{Head, HeadView, SameHash, Timelines};
 use crate::store::{View, histograms_in};
 use crate::tombstone::{Source, about, hidden};
 use crate::{Error, SeriesRef};

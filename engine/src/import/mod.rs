@@ -14,8 +14,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
-use pilaster_ingest::prometheus_data::Samples;
-use pilaster_model::{Labels, TimeRange};
+use pilaster_model::{Columns, Labels, TimeRange};
 use pilaster_storage::block::BlockSeries;
 use pilaster_storage::env::Env;
 use pilaster_storage::{BlockImport, Imported, Store, StoreOptions};
@@ -136,7 +135,7 @@ pub(crate) fn open_store_at(dir: &Path, arguments: &Arguments) -> anyhow::Result
 }
 
 /// The samples of a series that lie in `range`, as a block takes them; `None` where there are none.
-fn block_series(labels: &Labels, samples: &Samples, range: TimeRange) -> Option<BlockSeries> {
+fn block_series(labels: &Labels, samples: &Columns, range: TimeRange) -> Option<BlockSeries> {
     let from = samples.timestamps.partition_point(|&ms| ms < range.min_ms);
     let to = samples.timestamps.partition_point(|&ms| ms <= range.max_ms);
     (from < to).then(|| BlockSeries {
@@ -155,14 +154,14 @@ fn window_of(timestamp_ms: i64, width_ms: i64) -> TimeRange {
 }
 
 /// Writes series that are in memory, in the order of blocks and each ascending by time, to blocks of about `span_ms`.
-fn import_series(store: &Store, series: &[(Labels, Samples)], span_ms: i64) -> anyhow::Result<Imported> {
+fn import_series(store: &Store, series: &[(Labels, Columns)], span_ms: i64) -> anyhow::Result<Imported> {
     import_series_where(store, series, span_ms, |_, _| true)
 }
 
 /// [`import_series`] for ranges of time of which `wanted` says so, once their samples are compared with the store's.
 fn import_series_where(
     store: &Store,
-    series: &[(Labels, Samples)],
+    series: &[(Labels, Columns)],
     span_ms: i64,
     wanted: impl Fn(TimeRange, &BlockImport) -> bool,
 ) -> anyhow::Result<Imported> {

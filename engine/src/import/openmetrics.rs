@@ -10,8 +10,7 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
 use pilaster_ingest::exposition::{Entry, Format, Parser};
-use pilaster_ingest::prometheus_data::Samples;
-use pilaster_model::Labels;
+use pilaster_model::{Columns, Labels};
 use pilaster_storage::block::OrderKey;
 use pilaster_storage::{Imported, Store};
 
@@ -55,7 +54,7 @@ struct Import<'s> {
     labels: Vec<(String, String)>,
     /// By the text of the file.
     series: HashMap<Vec<u8>, usize>,
-    gathered: Vec<(Labels, Samples)>,
+    gathered: Vec<(Labels, Columns)>,
     samples: u64,
 }
 
@@ -110,7 +109,7 @@ impl Import<'_> {
                     let given = self.labels.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into()));
                     let labels = Labels::from_pairs(parser.labels().chain(given));
                     self.series.insert(sample.series.to_vec(), self.gathered.len());
-                    self.gathered.push((labels, Samples::default()));
+                    self.gathered.push((labels, Columns::default()));
                     self.gathered.len() - 1
                 }
             };
@@ -118,7 +117,7 @@ impl Import<'_> {
             let Some(timestamp_ms) = sample.timestamp_ms else {
                 bail!("{}: expected timestamp for series {labels}, got none", path.display());
             };
-            gathered.push(timestamp_ms, sample.value, 0);
+            gathered.push_float(timestamp_ms, sample.value, 0);
             samples += 1;
         }
         self.samples += samples;
@@ -141,15 +140,15 @@ impl Import<'_> {
 }
 
 /// Series in the order of blocks, each label set once, each ascending by time.
-pub(super) fn in_order(series: Vec<(Labels, Samples)>) -> Vec<(Labels, Samples)> {
-    let mut keyed: Vec<(OrderKey, (Labels, Samples))> =
+pub(super) fn in_order(series: Vec<(Labels, Columns)>) -> Vec<(Labels, Columns)> {
+    let mut keyed: Vec<(OrderKey, (Labels, Columns))> =
         series.into_iter().map(|one| (OrderKey::of(&one.0), one)).collect();
     // Stable: of two samples at one time the one that came first counts.
     keyed.sort_by(|a, b| a.0.cmp(&b.0));
-    let mut all: Vec<(Labels, Samples)> = Vec::with_capacity(keyed.len());
+    let mut all: Vec<(Labels, Columns)> = Vec::with_capacity(keyed.len());
     for (_, (labels, samples)) in keyed {
         match all.last_mut() {
-            Some((last, before)) if *last == labels => before.append(&samples),
+            Some((last, before)) if *last == labels => before.extend_from(&samples),
             _ => all.push((labels, samples)),
         }
     }

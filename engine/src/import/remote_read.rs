@@ -3,10 +3,9 @@
 //! Each block range is asked for on its own, and written before the next.
 
 use anyhow::{Context, anyhow, bail};
-use pilaster_ingest::prometheus_data::Samples;
 use pilaster_ingest::remote_read::{Frames, decode_chunked, decode_sampled, encode_request};
 use pilaster_ingest::remote_write::MAX_DECODED_BYTES;
-use pilaster_model::{Labels, Matcher, TimeRange};
+use pilaster_model::{Columns, Labels, Matcher, TimeRange};
 use pilaster_promql::parser::parse_selector;
 use pilaster_storage::{Imported, Store};
 
@@ -89,15 +88,15 @@ struct Sink<'s> {
     store: &'s Store,
     range: TimeRange,
     progress: &'s Progress,
-    series: Vec<(Labels, Samples)>,
+    series: Vec<(Labels, Columns)>,
     samples: usize,
 }
 
 impl Sink<'_> {
-    fn take(&mut self, series: Vec<(Labels, Samples)>) -> anyhow::Result<Imported> {
-        for (labels, samples) in series {
+    fn take(&mut self, series: Vec<(Labels, Columns)>) -> anyhow::Result<Imported> {
+        for (labels, mut samples) in series {
             // Chunks are sent whole.
-            let samples = samples.filter(|ms| self.range.contains(ms));
+            samples.retain(|ms| self.range.contains(ms));
             self.samples += samples.len();
             self.progress.add(samples.len() as u64);
             self.series.push((labels, samples));
@@ -133,7 +132,7 @@ impl Server {
         &self,
         matchers: &[Matcher],
         range: TimeRange,
-        take: &mut dyn FnMut(Vec<(Labels, Samples)>) -> anyhow::Result<()>,
+        take: &mut dyn FnMut(Vec<(Labels, Columns)>) -> anyhow::Result<()>,
     ) -> anyhow::Result<u64> {
         let body = snap::raw::Encoder::new().compress_vec(&encode_request(matchers, range))?;
         let mut request = self

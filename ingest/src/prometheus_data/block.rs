@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use pilaster_model::{Labels, TimeRange};
+use pilaster_model::{Columns, Labels, TimeRange};
 
 use super::DataError;
 use super::index::Index;
 use super::meta::BlockMeta;
-use super::samples::Samples;
 use super::segments::Segments;
 use super::tombstones;
 
@@ -72,7 +71,7 @@ impl Block {
         numbers: Range<usize>,
         range: TimeRange,
         damage: &mut dyn FnMut(DataError),
-    ) -> Vec<(Labels, Samples)> {
+    ) -> Vec<(Labels, Columns)> {
         // What is beside the block's own range is deleted, or of no block.
         let range = TimeRange::new(range.min_ms.max(self.meta.min_ms), range.max_ms.min(self.meta.end_ms - 1));
         let mut read = Vec::with_capacity(numbers.len());
@@ -84,10 +83,12 @@ impl Block {
                     continue;
                 }
             };
-            let mut samples = Samples::default();
+            let mut samples = Columns::default();
             self.segments.read(&series.chunks, &mut samples, damage);
             let deleted = self.tombstones.get(&series.reference).map_or(&[][..], Vec::as_slice);
-            let samples = samples.filter(|ms| range.contains(ms)).without(deleted).sorted();
+            samples.retain(|ms| range.contains(ms));
+            samples.remove(deleted);
+            let samples = samples.sorted();
             if !samples.is_empty() {
                 read.push((series.labels, samples));
             }

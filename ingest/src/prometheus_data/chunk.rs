@@ -3,9 +3,9 @@
 use super::bits::Bits;
 use super::error::Malformed;
 use super::histogram::Integer;
-use super::samples::Samples;
 use super::xor::Xor;
 use super::{histogram, xor, xor2};
+use pilaster_model::Columns;
 
 /// How a chunk holds its samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,11 +49,11 @@ impl Encoding {
 ///
 /// # Errors
 /// Why the bytes are no such chunk.
-pub fn decode_chunk(encoding: Encoding, data: &[u8], out: &mut Samples) -> Result<(), String> {
+pub fn decode_chunk(encoding: Encoding, data: &[u8], out: &mut Columns) -> Result<(), String> {
     decode(encoding, data, out).map_err(String::from)
 }
 
-pub(super) fn decode(encoding: Encoding, data: &[u8], out: &mut Samples) -> Result<(), Malformed> {
+pub(super) fn decode(encoding: Encoding, data: &[u8], out: &mut Columns) -> Result<(), Malformed> {
     let count = encoding.sample_count(data);
     let header = match encoding {
         Encoding::Xor => 2,

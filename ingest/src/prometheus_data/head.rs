@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 
-use pilaster_model::{Labels, TimeRange};
+use pilaster_model::{Columns, Labels, TimeRange};
 use pilaster_storage::block::OrderKey;
 
 use super::DataError;
@@ -20,7 +20,6 @@ use super::block::Block;
 use super::chunk::decode;
 use super::head_chunks::{self, MappedChunk};
 use super::record::{self, Logged, Record};
-use super::samples::Samples;
 use super::wal;
 
 /// Segments that are read and unpacked at once.
@@ -211,7 +210,7 @@ impl Head {
         &self,
         run: Range<usize>,
         damage: &mut dyn FnMut(DataError),
-    ) -> Result<Vec<(Labels, Samples)>, DataError> {
+    ) -> Result<Vec<(Labels, Columns)>, DataError> {
         let mut gathered: Vec<Gathered> = self.series[run.clone()].iter().map(Gathered::of).collect();
         let place = |reference: u64| {
             let at = *self.by_reference.get(&reference)? as usize;
@@ -222,7 +221,7 @@ impl Head {
             Record::Floats(all) => all.into_iter().for_each(|sample| {
                 if let Some(at) = place(sample.series) {
                     gathered[at].put_in_order(&sample, |samples| {
-                        samples.push(sample.timestamp_ms, sample.value, sample.start_ms);
+                        samples.push_float(sample.timestamp_ms, sample.value, sample.start_ms);
                     });
                 }
             }),
@@ -249,7 +248,7 @@ impl Head {
         let mut take_late = |record: Record| match record {
             Record::Floats(all) => all.into_iter().for_each(|sample| {
                 if let Some(at) = place(sample.series) {
-                    gathered[at].samples.push(sample.timestamp_ms, sample.value, sample.start_ms);
+                    gathered[at].samples.push_float(sample.timestamp_ms, sample.value, sample.start_ms);
                 }
             }),
             Record::Histograms(all) => all.into_iter().for_each(|sample| {
@@ -263,7 +262,8 @@ impl Head {
         self.read_chunks(run.clone(), &mut gathered, damage)?;
         let mut read = Vec::with_capacity(gathered.len());
         for (at, gathered) in run.zip(gathered) {
-            let samples = gathered.samples.sorted().without(&self.series[at].deleted);
+            let mut samples = gathered.samples.sorted();
+            samples.remove(&self.series[at].deleted);
             if !samples.is_empty() {
                 read.push((self.labels[at].clone(), samples));
             }
@@ -285,11 +285,11 @@ impl Head {
                         bytes = std::fs::read(path).map_err(DataError::io("read", path))?;
                     }
                     let data = bytes.get(chunk.offset..chunk.offset + chunk.len).unwrap_or_default();
-                    let mut samples = Samples::default();
+                    let mut samples = Columns::default();
                     if let Err(reason) = decode(chunk.encoding, data, &mut samples) {
                         damage(DataError::corrupt(path, chunk.offset as u64, reason));
                     }
-                    gathered[at - run.start].samples.append(&samples);
+                    gathered[at - run.start].samples.extend_from(&samples);
                 }
             }
         }
@@ -299,7 +299,7 @@ impl Head {
 
 /// Samples of a series on their way.
 struct Gathered {
-    samples: Samples,
+    samples: Columns,
     /// Of the log's samples so far.
     last_ms: i64,
     /// What mapped chunks hold.
@@ -310,10 +310,10 @@ impl Gathered {
     fn of(series: &Series) -> Gathered {
         let in_order = series.chunks.iter().filter(|(_, chunk)| !chunk.out_of_order);
         let mapped = in_order.map(|(_, chunk)| TimeRange::new(chunk.min_ms, chunk.max_ms)).collect();
-        Gathered { samples: Samples::default(), last_ms: i64::MIN, mapped }
+        Gathered { samples: Columns::default(), last_ms: i64::MIN, mapped }
     }
 
-    fn put_in_order<V>(&mut self, sample: &Logged<V>, put: impl FnOnce(&mut Samples)) {
+    fn put_in_order<V>(&mut self, sample: &Logged<V>, put: impl FnOnce(&mut Columns)) {
         let ms = sample.timestamp_ms;
         if ms <= self.last_ms && self.last_ms != i64::MIN {
             return;

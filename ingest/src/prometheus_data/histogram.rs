@@ -5,12 +5,11 @@
 
 use std::sync::Arc;
 
-use pilaster_model::{Histogram, histogram};
+use pilaster_model::{Columns, Histogram, histogram};
 use pilaster_model::{is_stale, stale_nan};
 
 use super::bits::Bits;
 use super::error::Malformed;
-use super::samples::Samples;
 use super::starts::Starts;
 use super::xor::Xor;
 use histogram::{CUSTOM_BUCKETS_SCHEMA, CounterResetHint, IntegerHistogram, Invalid, Span};
@@ -124,7 +123,7 @@ pub fn decode<N: Count>(
     count: usize,
     flags: u8,
     starts: Option<u8>,
-    out: &mut Samples,
+    out: &mut Columns,
 ) -> Result<(), Malformed> {
     if count == 0 {
         return Ok(());
@@ -141,7 +140,7 @@ pub fn decode<N: Count>(
         }
         let start_ms = starts.as_mut().map_or(Ok(0), |starts| starts.next(bits, index, before_ms))?;
         if is_stale(row.sum.value()) {
-            out.push(row.time.value, stale_nan(), start_ms);
+            out.push_float(row.time.value, stale_nan(), start_ms);
             continue;
         }
         let histogram = N::histogram(&layout, &row).map_err(|_| Malformed("a histogram is not valid"))?;

@@ -22,7 +22,6 @@ mod histogram;
 mod index;
 mod meta;
 mod record;
-mod samples;
 mod segments;
 mod starts;
 mod tombstones;
@@ -36,7 +35,6 @@ pub use error::DataError;
 pub use head::{Head, HeadSummary};
 pub use index::{ChunkRef, SeriesEntry};
 pub use meta::BlockMeta;
-pub use samples::Samples;
 
 #[cfg(test)]
 mod tests;

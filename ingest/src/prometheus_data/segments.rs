@@ -1,5 +1,6 @@
 //! The chunk files of a block.
 
+use pilaster_model::Columns;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,6 @@ use super::bytes::Bytes;
 use super::chunk::{Encoding, decode};
 use super::error::Malformed;
 use super::index::ChunkRef;
-use super::samples::Samples;
 
 const MAGIC: u32 = 0x85bd_40dd;
 /// Read behind the begin of a chunk at first; most are shorter.
@@ -54,7 +54,7 @@ impl Segments {
     }
 
     /// Appends the samples of `chunks`, ascending by time, to `out`. Damaged chunks are told to `damage`.
-    pub fn read(&self, chunks: &[ChunkRef], out: &mut Samples, damage: &mut dyn FnMut(DataError)) {
+    pub fn read(&self, chunks: &[ChunkRef], out: &mut Columns, damage: &mut dyn FnMut(DataError)) {
         let mut rest = chunks;
         let mut buffer = Vec::new();
         while let Some(first) = rest.first() {
@@ -96,7 +96,7 @@ fn open(path: &Path) -> Result<(File, u64), DataError> {
 
 impl Segment {
     /// Chunks whose begins lie close together.
-    fn read(&self, chunks: &[ChunkRef], buffer: &mut Vec<u8>, out: &mut Samples, damage: &mut dyn FnMut(DataError)) {
+    fn read(&self, chunks: &[ChunkRef], buffer: &mut Vec<u8>, out: &mut Columns, damage: &mut dyn FnMut(DataError)) {
         // What is wrong with the file was told when it was opened.
         let (Ok((file, len)), Some(first), Some(last)) = (&self.file, chunks.first(), chunks.last()) else { return };
         let start = u64::from(first.offset);

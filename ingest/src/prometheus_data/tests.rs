@@ -7,12 +7,12 @@ mod prometheus_encoder;
 
 use std::path::Path;
 
+use pilaster_model::Columns;
 use pilaster_storage::frame::crc32c;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::chunk::{Encoding, decode_chunk};
-use super::samples::Samples;
 use super::{head_chunks, record, tombstones, wal};
 use prometheus_encoder::segment;
 
@@ -32,7 +32,7 @@ proptest! {
             // So that more than the first samples are looked at.
             data[0] = 0;
         }
-        let mut out = Samples::default();
+        let mut out = Columns::default();
         let _ = decode_chunk(ENCODINGS[kind], &data, &mut out);
         prop_assert!(out.len() <= usize::from(u16::MAX));
         prop_assert_eq!(out.len(), out.values.len());

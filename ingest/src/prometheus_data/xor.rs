@@ -2,7 +2,7 @@
 
 use super::bits::Bits;
 use super::error::Malformed;
-use super::samples::Samples;
+use pilaster_model::Columns;
 
 /// A value, and where in it the bits that changed last stand.
 #[derive(Debug, Clone, Copy, Default)]
@@ -49,13 +49,13 @@ impl Xor {
 }
 
 /// Appends `count` samples.
-pub fn decode(mut bits: Bits, count: usize, out: &mut Samples) -> Result<(), Malformed> {
+pub fn decode(mut bits: Bits, count: usize, out: &mut Columns) -> Result<(), Malformed> {
     if count == 0 {
         return Ok(());
     }
     let mut timestamp_ms = bits.varint()?;
     let mut value = Xor::of(bits.take(64)?);
-    out.push(timestamp_ms, value.value(), 0);
+    out.push_float(timestamp_ms, value.value(), 0);
     if count == 1 {
         return Ok(());
     }
@@ -73,7 +73,7 @@ pub fn decode(mut bits: Bits, count: usize, out: &mut Samples) -> Result<(), Mal
         }
         timestamp_ms = timestamp_ms.wrapping_add(delta_ms);
         value.next(&mut bits)?;
-        out.push(timestamp_ms, value.value(), 0);
+        out.push_float(timestamp_ms, value.value(), 0);
     }
     Ok(())
 }

@@ -2,16 +2,15 @@
 //!
 //! A staleness marker is not what the next value is XORed with: that is the last other value.
 
-use pilaster_model::stale_nan;
+use pilaster_model::{Columns, stale_nan};
 
 use super::bits::Bits;
 use super::error::Malformed;
-use super::samples::Samples;
 use super::starts::Starts;
 use super::xor::Xor;
 
 /// Appends `count` samples; `starts` is the header's byte about start timestamps.
-pub fn decode(mut bits: Bits, count: usize, starts: u8, out: &mut Samples) -> Result<(), Malformed> {
+pub fn decode(mut bits: Bits, count: usize, starts: u8, out: &mut Columns) -> Result<(), Malformed> {
     let mut starts = Starts::new(starts);
     if count == 0 {
         return Ok(());
@@ -20,7 +19,7 @@ pub fn decode(mut bits: Bits, count: usize, starts: u8, out: &mut Samples) -> Re
     let first = bits.f64()?;
     let mut value = Xor::of(if pilaster_model::is_stale(first) { 0 } else { first.to_bits() });
     let start_ms = starts.next(&mut bits, 0, timestamp_ms)?;
-    out.push(timestamp_ms, first, start_ms);
+    out.push_float(timestamp_ms, first, start_ms);
     let mut delta_ms = 0_i64;
     for index in 1..count {
         let before_ms = timestamp_ms;
@@ -52,7 +51,7 @@ pub fn decode(mut bits: Bits, count: usize, starts: u8, out: &mut Samples) -> Re
         };
         timestamp_ms = timestamp_ms.wrapping_add(delta_ms);
         let start_ms = starts.next(&mut bits, index, before_ms)?;
-        out.push(timestamp_ms, if stale { stale_nan() } else { value.value() }, start_ms);
+        out.push_float(timestamp_ms, if stale { stale_nan() } else { value.value() }, start_ms);
     }
     Ok(())
 }

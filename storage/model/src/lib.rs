@@ -3,6 +3,7 @@
 //! Everything here is plain data. This crate knows no file, no clock, no query and no Arrow; it exists so
 //! that `storage` and `promql` mean the same thing by a series without depending on each other.
 
+mod columns;
 pub mod go_math;
 mod go_regex;
 pub mod histogram;
@@ -11,6 +12,7 @@ mod matcher;
 mod time_range;
 mod value;
 
+pub use columns::Columns;
 pub use go_regex::{GoRegex, RegexError};
 pub use histogram::{CounterResetHint, Histogram, Span};
 pub use labels::{Labels, LabelsBuilder, METRIC_NAME, put_identity};

@@ -13,7 +13,8 @@
 //!
 //! Every class is bit-exact: values count as decimals only when each one comes back with the same bits.
 
-use super::columns::Columns;
+use pilaster_model::Columns;
+
 use super::numbers::{put_list, put_varint, take_byte, take_list, take_u64, take_varint, unzigzag, zigzag};
 use crate::decimal::{MOST_DIGITS, is_decimal, scaled, unscaled};
 

@@ -12,7 +12,6 @@
 //! * The head knows no file. The caller logs what [`Locked::append`] accepted before it lets go of the shards.
 
 mod chunk;
-mod columns;
 mod epochs;
 mod index;
 mod numbers;
@@ -27,9 +26,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{RwLock, RwLockWriteGuard};
-use pilaster_model::{Histogram, Labels, Matcher, TimeRange};
+use pilaster_model::{Columns, Histogram, Labels, Matcher, TimeRange};
 
-pub use columns::Columns;
 pub use epochs::Epochs;
 pub use index::{HeadCardinality, SameHash};
 pub use timelines::Timelines;

@@ -10,7 +10,8 @@
 //!
 //! Like [`super::chunk`] it keeps every bit.
 
-use super::columns::Columns;
+use pilaster_model::Columns;
+
 use super::numbers::{take_byte, take_u64};
 use crate::decimal::{MOST_DIGITS, is_decimal, scaled, unscaled};
 

@@ -8,8 +8,9 @@
 
 use std::ops::ControlFlow;
 
+use pilaster_model::Columns;
+
 use super::chunk::{self, FULL, Place};
-use super::columns::Columns;
 use super::open::{self, State};
 use crate::decimal::MOST_DIGITS;
 

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use pilaster_model::{Histogram, TimeRange};
+use pilaster_model::{Columns, Histogram, TimeRange};
 
-use super::columns::Columns;
 use super::epochs::Epochs;
 use super::samples::{Samples, Scratch};
 use super::{Flushed, Limits, RejectReason, Taken};

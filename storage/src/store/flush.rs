@@ -11,12 +11,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use pilaster_model::{Histogram, Labels, TimeRange};
+use pilaster_model::{Columns, Histogram, Labels, TimeRange};
 
 use super::maintenance::{Maintenance, Mark};
 use super::{Store, View};
 use crate::block::{BlockMeta, BlockSeries, LiveBlock, WriteOptions, write_block};
-use crate::head::{Columns, Flushed, HeadView, Timelines};
+use crate::head::{Flushed, HeadView, Timelines};
 use crate::manifest::Manifest;
 use crate::tombstone::{Source, about, hidden};
 use crate::{Error, SeriesRef};

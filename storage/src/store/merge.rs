@@ -9,13 +9,12 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use pilaster_model::{Labels, TimeRange};
+use pilaster_model::{Columns, Labels, TimeRange};
 
 use super::output::NewBlocks;
 use super::{Store, View};
 use crate::Error;
 use crate::block::{Block, BlockMeta, BlockSeries, LiveBlock, OrderKey};
-use crate::head::Columns;
 use crate::snapshot::{SeriesSamples, columns_of, samples_of};
 use crate::store::histograms_in;
 use crate::tombstone::{Source, Tombstone, about, hidden};
