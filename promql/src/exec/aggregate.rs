@@ -1,6 +1,7 @@
 //! `sum`, `avg`, `count`, `group`, `min`, `max`, `stddev`, `stdvar`: one accumulator per group over all steps.
 //!
-//! Rows are added in the order of the series, so a group's floating-point sum does not depend on partitions.
+//! Rows are added in the order of the series, so a group's floating-point sum does not depend on partitions. Groups come
+//! out in the order of their first rows, as in Prometheus: an aggregation over them adds them in that order.
 
 use std::sync::Arc;
 
@@ -105,24 +106,30 @@ impl GridOperator for Aggregation {
     }
 
     async fn run(&self, mut inputs: Vec<GridStream>, query: &QueryState) -> Result<Vec<GridBatch>, QueryError> {
-        let mut groups: Vec<Option<Group>> = Vec::new();
-        groups.resize_with(self.groups.table.len(), || None);
+        // Positions in `groups` of the groups that have a row.
+        let mut places: Vec<Option<usize>> = vec![None; self.groups.table.len()];
+        let mut groups: Vec<(u32, Group)> = Vec::new();
         for input in &mut inputs {
             while let Some(batch) = input.next().await? {
                 for row in batch.rows() {
-                    let group = self.groups.group_of[row.series as usize] as usize;
-                    let group = groups[group].get_or_insert_with(|| Group {
-                        floats: Accumulator::new(self.float_op, self.width),
-                        histograms: None,
-                    });
-                    self.add(group, row, query);
+                    let number = self.groups.group_of[row.series as usize];
+                    let place = match places[number as usize] {
+                        Some(place) => place,
+                        None if !row.has_samples() => continue,
+                        None => {
+                            places[number as usize] = Some(groups.len());
+                            let floats = Accumulator::new(self.float_op, self.width);
+                            groups.push((number, Group { floats, histograms: None }));
+                            groups.len() - 1
+                        }
+                    };
+                    self.add(&mut groups[place].1, row, query);
                 }
             }
         }
-        let mut out = GridBuilder::new(self.width, groups.iter().flatten().count());
-        for (number, group) in groups.into_iter().enumerate() {
-            let Some(group) = group else { continue };
-            let (values, valid) = out.push(number as u32);
+        let mut out = GridBuilder::new(self.width, groups.len());
+        for (number, group) in groups {
+            let (values, valid) = out.push(number);
             group.floats.finish(values, valid);
             if let Some(column) = group.histograms {
                 let histograms = column.finish(valid, self.place, query);

@@ -17,6 +17,21 @@ use crate::series_table::{Groups, SeriesTable};
 /// Steps that are turned from rows into columns at once: eight cache lines of each row.
 const BLOCK_STEPS: usize = 64;
 
+/// The rows that have samples, by group: groups and rows in the order of arrival, each group with its number.
+fn grouped<'a>(grid: &'a Grid, groups: &Groups) -> Vec<(u32, Vec<Row<'a>>)> {
+    let mut places: Vec<Option<usize>> = vec![None; groups.table.len()];
+    let mut found: Vec<(u32, Vec<Row<'a>>)> = Vec::new();
+    for row in grid.rows().filter(Row::has_samples) {
+        let number = groups.group_of[row.series as usize];
+        let place = *places[number as usize].get_or_insert_with(|| {
+            found.push((number, Vec::new()));
+            found.len() - 1
+        });
+        found[place].1.push(row);
+    }
+    found
+}
+
 /// An aggregation that keeps some of the series of each group at each step.
 #[derive(Debug)]
 pub(crate) struct Rank {
@@ -35,15 +50,6 @@ pub(crate) struct Rank {
 impl Rank {
     fn is_by_value(&self) -> bool {
         matches!(self.op, AggregateOp::Topk | AggregateOp::Bottomk)
-    }
-
-    /// The rows, by group, in the order of arrival.
-    fn grouped<'a>(&self, grid: &'a Grid) -> Vec<Vec<Row<'a>>> {
-        let mut groups = vec![Vec::new(); self.groups.table.len()];
-        for row in grid.rows() {
-            groups[self.groups.group_of[row.series as usize] as usize].push(row);
-        }
-        groups
     }
 
     /// Marks which of a group's rows stay at which steps; with one step also says in which order.
@@ -122,12 +128,12 @@ impl GridOperator for Rank {
         let mut out = GridBuilder::new(self.width, 0);
         for input in inputs {
             let grid = input.collect().await?;
-            let ranks = self.is_by_value() && self.param.values(self.width).any(|k| k >= 1.0);
-            if ranks && grid.rows().any(|row| !row.histograms.is_empty()) {
+            let ranked = |(step, _): &HistogramCell| self.param.at(*step as usize) >= 1.0;
+            if self.is_by_value() && grid.rows().any(|row| row.histograms.iter().any(ranked)) {
                 query.note(|notes| notes.histogram_ignored_in_aggregation(self.op.name(), self.place));
             }
             let mut scratch = Scratch::default();
-            for rows in self.grouped(&grid).into_iter().filter(|rows| !rows.is_empty()) {
+            for (_, rows) in grouped(&grid, &self.groups) {
                 query.check()?;
                 let mut keep = vec![vec![false; self.width]; rows.len()];
                 scratch.order.clear();
@@ -214,17 +220,14 @@ impl GridOperator for QuantileAggregation {
         let mut out = GridBuilder::new(self.width, self.groups.table.len());
         for input in inputs {
             let grid = input.collect().await?;
-            let mut groups: Vec<Vec<(&[f64], &[bool])>> = vec![Vec::new(); self.groups.table.len()];
-            for row in grid.rows() {
-                if !row.histograms.is_empty() {
-                    query.note(|notes| notes.histogram_ignored_in_aggregation("quantile", self.place));
-                }
-                groups[self.groups.group_of[row.series as usize] as usize].push((row.values, row.valid));
+            if grid.rows().any(|row| !row.histograms.is_empty()) {
+                query.note(|notes| notes.histogram_ignored_in_aggregation("quantile", self.place));
             }
-            for (number, rows) in groups.iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
+            for (number, rows) in grouped(&grid, &self.groups) {
                 query.check()?;
-                let (values, valid) = out.push(number as u32);
-                quantile_cells(self.quantile.param(), rows, values, valid);
+                let rows: Vec<(&[f64], &[bool])> = rows.iter().map(|row| (row.values, row.valid)).collect();
+                let (values, valid) = out.push(number);
+                quantile_cells(self.quantile.param(), &rows, values, valid);
                 out.drop_empty();
             }
         }
