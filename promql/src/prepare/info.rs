@@ -1,7 +1,8 @@
 //! `info(v, {data labels})`: adds labels of info metrics. Which ones a series gets may change from step to step, so it
 //! is computed while preparing.
 //!
-//! Source: Prometheus 3.14 `promql/info.go`.
+//! Source: Prometheus 3.15 `promql/info.go`; 3.14.0 neither looks info series up at the times of the selectors nor leaves out
+//! names that are to be dropped, which its scripts already ask for.
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use crate::exec::merge_series::merge_rows;
 use crate::exec::select::{InstantCall, InstantValue, Sampler, Select};
 use crate::grid::{Grid, GridBuilder, HistogramCell, Row};
 use crate::prepare::node::Node;
+use crate::prepare::references::shared_pin;
 use crate::prepare::times::Pin;
 use crate::prepare::{Evaluation, Preparer, unwrap_parens};
 use crate::series_table::SeriesTable;
@@ -79,7 +81,8 @@ impl Preparer {
             _ => return Err(QueryError::BadData("info takes one or two arguments".to_owned())),
         };
         let data = DataLabels::new(selector)?;
-        let pin = self.first_pin(unwrap_parens(vector), None)?.unwrap_or(Pin { offset_ms: 0, at_ms: None });
+        // The evaluation time where there is none.
+        let pin = shared_pin(vector, &self.range)?.unwrap_or(Pin { offset_ms: 0, at_ms: None });
         let node = self.vector(vector, evaluation).await?;
         let table = Arc::clone(&node.table);
         let base = self.collect(node).await?;
@@ -91,31 +94,6 @@ impl Preparer {
             }
         };
         combine(&base, &table, &info, &info_table, &data, evaluation.steps.count)
-    }
-
-    /// The time of the first selector: of what its info series were then the labels are taken.
-    fn first_pin(&self, expr: &Expr, outer: Option<Pin>) -> Result<Option<Pin>, QueryError> {
-        let inside = |own: Pin| match (own.at_ms, outer) {
-            (None, Some(outer)) => Pin { offset_ms: own.offset_ms + outer.offset_ms, at_ms: outer.at_ms },
-            _ => own,
-        };
-        match &expr.kind {
-            ExprKind::VectorSelector(selector) | ExprKind::MatrixSelector { selector, .. } => {
-                Ok(Some(inside(self.range.pin(&selector.modifiers)?)))
-            }
-            ExprKind::Subquery { expr, modifiers, .. } => {
-                let pin = inside(self.range.pin(modifiers)?);
-                self.first_pin(expr, Some(pin))
-            }
-            _ => {
-                for child in expr.children() {
-                    if let Some(pin) = self.first_pin(child, outer)? {
-                        return Ok(Some(pin));
-                    }
-                }
-                Ok(None)
-            }
-        }
     }
 
     /// Matchers for the identifying labels that occur; `None` where none does.

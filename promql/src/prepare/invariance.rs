@@ -1,6 +1,8 @@
 //! Which expressions give the same value at every step, because `@` pins all of their selectors.
 
 use crate::ast::{Expr, ExprKind};
+use crate::prepare::references::shared_pin;
+use crate::prepare::times::QueryRange;
 
 /// Functions whose result depends on the evaluation time even where their arguments do not.
 const TIME_DEPENDENT: [&str; 16] = [
@@ -30,25 +32,30 @@ pub(crate) fn unwrap_parens(mut expr: &Expr) -> &Expr {
     expr
 }
 
-/// Whether one evaluation serves all steps. Source: `preprocessExprHelper`, Prometheus 3.14 `promql/engine.go`.
-pub(crate) fn is_step_invariant(expr: &Expr) -> bool {
+/// Whether one evaluation serves all steps. Source: `preprocessExprHelper`, Prometheus 3.15 `promql/engine.go`.
+pub(super) fn is_step_invariant(expr: &Expr, range: &QueryRange) -> bool {
+    let invariant = |expr: &Expr| is_step_invariant(expr, range);
     match &expr.kind {
         ExprKind::Number(_) | ExprKind::DurationLiteral(_) | ExprKind::String(_) => true,
         ExprKind::VectorSelector(selector) | ExprKind::MatrixSelector { selector, .. } => {
             selector.modifiers.at.is_some()
         }
         ExprKind::Subquery { modifiers, .. } => modifiers.at.is_some(),
-        ExprKind::Aggregate(aggregate) => is_step_invariant(&aggregate.expr),
-        ExprKind::Binary(binary) => is_step_invariant(&binary.left) && is_step_invariant(&binary.right),
-        ExprKind::Unary { expr, .. } | ExprKind::Paren(expr) => is_step_invariant(expr),
+        ExprKind::Aggregate(aggregate) => invariant(&aggregate.expr),
+        ExprKind::Binary(binary) => invariant(&binary.left) && invariant(&binary.right),
+        ExprKind::Unary { expr, .. } | ExprKind::Paren(expr) => invariant(expr),
         ExprKind::Call { function, args } => match function.name {
             // Constants of the query, whatever the step.
             "start" | "end" | "range" | "step" => true,
+            // Where its selectors disagree, labels are looked up at each step. What it looks for is no vector.
+            "info" => {
+                args.first().is_some_and(|vector| invariant(vector) && matches!(shared_pin(vector, range), Ok(Some(_))))
+            }
             "timestamp" => args.iter().all(|arg| {
                 let arg = unwrap_parens(arg);
-                matches!(arg.kind, ExprKind::VectorSelector(_)) && is_step_invariant(arg)
+                matches!(arg.kind, ExprKind::VectorSelector(_)) && invariant(arg)
             }),
-            name => !TIME_DEPENDENT.contains(&name) && args.iter().all(is_step_invariant),
+            name => !TIME_DEPENDENT.contains(&name) && args.iter().all(invariant),
         },
     }
 }
@@ -60,7 +67,8 @@ mod tests {
 
     #[test]
     fn pinned_expressions_do_not_depend_on_the_step() {
-        let invariant = |text: &str| is_step_invariant(&parse(text, &ParseOptions::all()).expect(text));
+        let range = QueryRange { start_ms: 0, end_ms: 60_000, step_ms: 15_000 };
+        let invariant = |text: &str| is_step_invariant(&parse(text, &ParseOptions::all()).expect(text), &range);
         for text in [
             "x @ 5",
             "sum(rate(x[5m] @ start())) + 1",
@@ -68,6 +76,7 @@ mod tests {
             "max_over_time(x[5m:1m] @ 5)",
             "vector(end())",
             "-(x @ 5)",
+            "info(x @ 6 offset 1s or y @ 5, {a=\"b\"})",
         ] {
             assert!(invariant(text), "{text}");
         }
@@ -79,6 +88,8 @@ mod tests {
             "vector(time())",
             "max_over_time((x @ 5)[5m:1m])",
             "hour()",
+            "info(x @ 5 or y @ 6)",
+            "info(x @ 5 or vector(1))",
         ] {
             assert!(!invariant(text), "{text}");
         }

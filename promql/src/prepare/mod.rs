@@ -12,6 +12,7 @@ mod info;
 mod invariance;
 mod labels;
 pub(crate) mod node;
+mod references;
 mod scalar;
 pub(crate) mod times;
 
@@ -42,10 +43,10 @@ pub(crate) use invariance::unwrap_parens;
 use node::Node;
 use times::QueryRange;
 
-/// The options that change what a query means or how it runs.
 /// Samples of a series beyond which chunks do not get smaller any more.
 const LONG_SERIES: usize = 16_384;
 
+/// The options that change what a query means or how it runs.
 #[derive(Debug, Clone)]
 pub(crate) struct PrepareOptions {
     pub lookback_ms: i64,
@@ -120,7 +121,7 @@ impl Preparer {
             if evaluation.steps.count == 0 {
                 return Ok(Node::empty(0));
             }
-            if evaluation.is_range && is_step_invariant(expr) {
+            if evaluation.is_range && is_step_invariant(expr, &self.range) {
                 let node = self.varying(expr, evaluation.once()).await?;
                 let width = evaluation.steps.count;
                 return Ok(node.then_wide(Broadcast { width }, width));

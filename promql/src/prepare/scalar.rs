@@ -65,7 +65,7 @@ impl Preparer {
                 left.zip(&right, steps.count, pick)
             }
             ("scalar", [vector]) => {
-                if evaluation.is_range && is_step_invariant(vector) {
+                if evaluation.is_range && is_step_invariant(vector, &self.range) {
                     let grid = self.collect(self.vector(vector, evaluation.once()).await?).await?;
                     return Ok(Scalar::Const(single_value(&grid, 0)));
                 }

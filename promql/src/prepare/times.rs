@@ -25,6 +25,15 @@ pub(crate) struct Pin {
 const FARTHEST_MS: i64 = 1 << 60;
 
 impl Pin {
+    /// Whether both read at the same times, whatever the step.
+    pub fn same_times(self, other: Pin) -> bool {
+        match (self.at_ms, other.at_ms) {
+            (None, None) => self.offset_ms == other.offset_ms,
+            (Some(one), Some(two)) => one.saturating_sub(self.offset_ms) == two.saturating_sub(other.offset_ms),
+            (Some(_), None) | (None, Some(_)) => false,
+        }
+    }
+
     /// Windows of `width_ms` as seen from `steps`.
     pub fn grid(&self, steps: Steps, width_ms: i64) -> RangeGrid {
         let (end_ms, step_ms) = match self.at_ms {
