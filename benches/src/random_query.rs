@@ -429,7 +429,8 @@ fn vector(random: &mut Random, depth: usize) -> Query {
                 "sort({})",
                 "sort_desc({})",
                 "sort_by_label({}, \"instance\")",
-                "sort_by_label_desc({}, \"job\", \"zone\")",
+                "sort_by_label_desc({}, \"job\", \"instance\")",
+                "sort_by_label({}, \"le\", \"job\")",
             ]);
             Query::node(Kind::Vector, template, vec![inner])
         }

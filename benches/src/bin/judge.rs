@@ -1,5 +1,8 @@
 //! A real Prometheus as judge: random queries over one data set, asked of both, every difference reported with the
-//! smallest query that still shows it. Seeds are printed; `--first-seed N --queries 1` repeats one.
+//! smallest query that still shows it. Seeds are printed; `--end E --first-seed N --queries 1` repeats one.
+//!
+//! What is not the same to the last digit is chance (Prometheus varies itself), of a class in `judge::known`, or a
+//! difference; the summary counts each.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,9 +11,10 @@ use std::time::{Instant, SystemTime};
 
 use clap::Parser;
 use pilaster_benches::answers::{Verdict, compare, notes};
-use pilaster_benches::judge::chance::{Chance, chance};
+use pilaster_benches::judge::chance::{Chance, chance, error_words};
 use pilaster_benches::judge::data::{HOURS, Series, data};
-use pilaster_benches::judge::known::known;
+use pilaster_benches::judge::known::{Difference, Known, Proof, known};
+use pilaster_benches::judge::steps::{Steps, by_steps};
 use pilaster_benches::random_query::{Kind as QueryKind, Query, Random, random_query};
 use pilaster_benches::server::{Kind, Server, write_request};
 use serde_json::Value;
@@ -19,6 +23,9 @@ use serde_json::Value;
 struct Arguments {
     #[arg(long, default_value = "prometheus")]
     prometheus: PathBuf,
+    /// A Prometheus that has repaired some defects, asked where only these explain a difference (3.15).
+    #[arg(long)]
+    newer_prometheus: Option<PathBuf>,
     #[arg(long, default_value = "target/release/pilaster")]
     pilaster: PathBuf,
     #[arg(long, default_value_t = 10_000)]
@@ -37,6 +44,12 @@ struct Arguments {
     /// Also print queries that both refuse, but not in the same words.
     #[arg(long)]
     show_refusals: bool,
+    /// End of the data, seconds since the epoch; now if 0. The same seed and end give the same data and queries.
+    #[arg(long, default_value_t = 0)]
+    end: i64,
+    /// Load the data, print where both listen, and ask nothing until interrupted.
+    #[arg(long)]
+    serve: bool,
 }
 
 #[tokio::main]
@@ -45,8 +58,17 @@ async fn main() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let ours = Server::start_with(Kind::Pilaster, &arguments.pilaster, dir.path(), &arguments.features).await?;
     let theirs = Server::start_with(Kind::Prometheus, &arguments.prometheus, dir.path(), &arguments.features).await?;
-    let now_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis() as i64;
-    let end_ms = now_ms / 60_000 * 60_000;
+    let newer = match &arguments.newer_prometheus {
+        None => None,
+        Some(program) => {
+            let dir = dir.path().join("newer");
+            Some(Server::start_with(Kind::Prometheus, program, &dir, &arguments.features).await?)
+        }
+    };
+    let end_ms = match arguments.end {
+        0 => SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis() as i64 / 60_000 * 60_000,
+        end_s => end_s * 1000,
+    };
     let mut samples = data(end_ms);
     let count: usize = samples.iter().map(Series::sample_count).sum();
     // Of equal candidates, `topk`, `limitk` and `sort` take the first in the order of the storage, which is that of
@@ -59,11 +81,20 @@ async fn main() -> anyhow::Result<()> {
         let filled = parts.iter().filter(|one| one.sample_count() > 0);
         let body = write_request(filled.map(Series::to_send))?;
         ours.write(body.clone()).await?;
-        theirs.write(body).await?;
+        theirs.write(body.clone()).await?;
+        if let Some(newer) = &newer {
+            newer.write(body).await?;
+        }
     }
-    println!("{count} samples; data end at {}", end_ms as f64 / 1000.0);
+    println!("{count} samples; data end at {}", end_ms / 1000);
+    if arguments.serve {
+        println!("{} and {}", ours.url, theirs.url);
+        newer.iter().for_each(|newer| println!("newer: {}", newer.url));
+        tokio::signal::ctrl_c().await?;
+        return Ok(());
+    }
     let begun = Instant::now();
-    let judge = Judge { ours, theirs };
+    let judge = Judge { ours, theirs, newer };
     let mut tally = Tally::default();
     for seed in arguments.first_seed..arguments.first_seed + arguments.queries {
         let mut random = Random::before(seed, end_ms);
@@ -129,6 +160,14 @@ impl Request {
                 let (start, end, step) = (seconds(start_ms), seconds(end_ms), seconds(step_ms));
                 ("/api/v1/query_range", vec![text, ("start", start), ("end", end), ("step", step)])
             }
+        }
+    }
+
+    /// An instant query has one step, of no length.
+    fn steps(&self) -> Steps {
+        match *self {
+            Request::Instant { at_ms } => Steps { start_ms: at_ms, end_ms: at_ms, step_ms: 0 },
+            Request::Range { start_ms, end_ms, step_ms } => Steps { start_ms, end_ms, step_ms },
         }
     }
 
@@ -209,6 +248,7 @@ impl fmt::Display for Tally {
 struct Judge {
     ours: Server,
     theirs: Server,
+    newer: Option<Server>,
 }
 
 /// How often Prometheus is asked again before a difference is believed.
@@ -227,7 +267,8 @@ impl Judge {
         let (path, parameters) = request.parameters(&query);
         let (ours, theirs) =
             tokio::try_join!(self.ours.get_json(path, &parameters), self.theirs.get_json(path, &parameters))?;
-        if let Some(outcome) = refused(&ours, &theirs) {
+        let refused = refused(&ours, &theirs);
+        if let Some(outcome @ (Outcome::Refused | Outcome::RefusedInOtherWords)) = refused {
             return Ok(outcome);
         }
         let order = request.order(&query, &theirs);
@@ -239,8 +280,12 @@ impl Judge {
                 true => Outcome::Different("values stand in another order".to_owned()),
             });
         }
-        if let Some(name) = known(&query, &ours, &theirs, !cells) {
-            return Ok(Outcome::Known(name));
+        let difference =
+            Difference { query: &query, steps: request.steps(), ours: &ours, theirs: &theirs, cells: &verdict };
+        for Known { name, proof } in known(&difference) {
+            if self.proves(proof, &query, request, &ours).await? {
+                return Ok(Outcome::Known(name));
+            }
         }
         let mut answers = vec![theirs];
         let mut outcome = chance(&ours, &answers);
@@ -250,9 +295,12 @@ impl Judge {
             }
             outcome = chance(&ours, &answers);
             // What never varies is no chance, however often it is asked.
-            if outcome != Chance::No || are_stable(&answers) {
+            if outcome != Chance::No || (answers.len() > ASK_AGAIN[1] && are_stable(&answers)) {
                 break;
             }
+        }
+        if let (Chance::No, Some(outcome)) = (outcome, refused) {
+            return Ok(outcome);
         }
         Ok(match (outcome, verdict, notes) {
             (outcome @ (Chance::Among | Chance::Rounding), _, _) => Outcome::Chance(outcome),
@@ -261,6 +309,30 @@ impl Judge {
                 Outcome::Rounding(format!("{verdict:?}"))
             }
         })
+    }
+
+    /// Whether what has to agree with our answer, does; some of what differs may be chance besides.
+    async fn proves(&self, proof: Proof, query: &str, request: &Request, ours: &Value) -> anyhow::Result<bool> {
+        let ours = unplaced(ours);
+        let (server, query) = match (&proof, &self.newer) {
+            (Proof::Answers, _) => return Ok(true),
+            (Proof::EachStep, _) => {
+                let theirs = by_steps(&self.theirs, query, request.steps()).await?;
+                return Ok(chance(&ours, &[unplaced(&theirs)]) != Chance::No);
+            }
+            (Proof::Rewritten(other), _) => (&self.theirs, other.as_str()),
+            (Proof::Newer, Some(newer)) => (newer, query),
+            (Proof::Newer, None) => return Ok(false),
+        };
+        let (path, parameters) = request.parameters(query);
+        let mut answers = Vec::new();
+        for _ in 0..ASK_AGAIN[0] {
+            answers.push(unplaced(&server.get_json(path, &parameters).await?));
+            if chance(&ours, &answers) != Chance::No {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The smallest query that still shows a difference as bad as `found`.
@@ -294,19 +366,20 @@ fn refused(ours: &Value, theirs: &Value) -> Option<Outcome> {
     if !(is_error(ours) && is_error(theirs)) || ours["errorType"] != theirs["errorType"] {
         return Some(Outcome::Different(format!("{} and {}", answer_text(ours), answer_text(theirs))));
     }
-    // Which of several colliding series is named, and of which step, is chance there.
-    let words = |answer: &Value| {
-        let text = answer["error"].as_str().unwrap_or_default().to_owned();
-        match (text.find("for the match group"), text.find(" on the ")) {
-            (Some(start), Some(end)) if start < end => format!("{}{}", &text[..start], side(&text[end..])),
-            _ => text,
-        }
-    };
-    Some(if words(ours) == words(theirs) { Outcome::Refused } else { Outcome::RefusedInOtherWords })
+    let same = error_words(ours) == error_words(theirs);
+    Some(if same { Outcome::Refused } else { Outcome::RefusedInOtherWords })
 }
 
-fn side(text: &str) -> &str {
-    text.split('[').next().unwrap_or(text)
+/// The answer without the places that its notes name, which are others in other versions and other spellings.
+fn unplaced(answer: &Value) -> Value {
+    let mut answer = answer.clone();
+    for kind in ["warnings", "infos"] {
+        for note in answer.get_mut(kind).and_then(Value::as_array_mut).into_iter().flatten() {
+            let text = note.as_str().unwrap_or_default();
+            *note = text.rsplit_once(" (").map_or(text, |(words, _)| words).into();
+        }
+    }
+    answer
 }
 
 fn answer_text(answer: &Value) -> String {

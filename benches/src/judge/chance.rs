@@ -39,11 +39,43 @@ pub enum Chance {
     No,
 }
 
+/// What an error says, without which of several colliding series it names and at which step: that is chance.
+pub fn error_words(answer: &Value) -> String {
+    let text = answer["error"].as_str().unwrap_or_default();
+    match (text.find("for the match group"), text.find(" on the ")) {
+        (Some(start), Some(end)) if start < end => {
+            format!("{}{}", &text[..start], text[end..].split('[').next().unwrap_or_default())
+        }
+        _ => text.to_owned(),
+    }
+}
+
+/// Digits that a sum may lose depending on its order, where it does so in Prometheus itself.
+const OWN_SPREAD: f64 = 1e-6;
+
+/// Whether `mine` lies where `others`, numbers that are the same but for lost digits, lie: no farther from them than
+/// they are from each other.
+fn within_spread(mine: &Value, others: &[Option<&Value>]) -> bool {
+    let number = |value: &Value| value.as_str().and_then(|text| text.parse::<f64>().ok()).filter(|one| one.is_finite());
+    let Some(others) = others.iter().map(|other| other.and_then(number)).collect::<Option<Vec<f64>>>() else {
+        return false;
+    };
+    let (low, high) = others.iter().fold((f64::MAX, f64::MIN), |(low, high), one| (low.min(*one), high.max(*one)));
+    let spread = high - low;
+    spread <= OWN_SPREAD * low.abs().max(high.abs())
+        && number(mine).is_some_and(|mine| mine >= low - spread && mine <= high + spread)
+}
+
 /// Compares with answers of which the first differs from `ours`.
 pub fn chance(ours: &Value, theirs: &[Value]) -> Chance {
-    if ours["status"] != "success" || theirs.iter().any(|answer| answer["status"] != "success") {
-        let same = |answer: &&Value| answer["status"] == ours["status"] && answer["error"] == ours["error"];
-        return if theirs.iter().any(|answer| same(&answer)) { Chance::Among } else { Chance::No };
+    if ours["status"] != "success" {
+        let same = |answer: &Value| answer["status"] == ours["status"] && error_words(answer) == error_words(ours);
+        return if theirs.iter().any(same) { Chance::Among } else { Chance::No };
+    }
+    // Where it refuses at times, the other times count.
+    let theirs: Vec<&Value> = theirs.iter().filter(|answer| answer["status"] == "success").collect();
+    if theirs.is_empty() {
+        return Chance::No;
     }
     for kind in ["warnings", "infos"] {
         let known: BTreeSet<String> = theirs.iter().flat_map(|answer| notes(answer, kind)).collect();
@@ -54,7 +86,7 @@ pub fn chance(ours: &Value, theirs: &[Value]) -> Chance {
             return Chance::No;
         }
     }
-    let (ours, theirs) = (cells(ours), theirs.iter().map(cells).collect::<Vec<Cells>>());
+    let (ours, theirs) = (cells(ours), theirs.iter().map(|answer| cells(answer)).collect::<Vec<Cells>>());
     let keys: BTreeSet<&(String, String)> = ours.keys().chain(theirs.iter().flat_map(BTreeMap::keys)).collect();
     let mut result = Chance::Among;
     for key in keys {
@@ -64,7 +96,8 @@ pub fn chance(ours: &Value, theirs: &[Value]) -> Chance {
         }
         let varies = known.iter().any(|cell| *cell != known[0]);
         let near = |other: &Option<&Value>| matches!((mine, other), (Some(one), Some(other)) if close(one, other));
-        if !(varies && known.iter().any(near)) {
+        let spread = || mine.is_some_and(|mine| within_spread(mine, &known));
+        if !(varies && (known.iter().any(near) || spread())) {
             return Chance::No;
         }
         result = Chance::Rounding;
@@ -95,6 +128,25 @@ mod tests {
         assert_eq!(chance(&answer(&[("x", "0.29999999999999999")], &[]), &sums), Chance::Rounding);
         assert_eq!(chance(&answer(&[("x", "0.31")], &[]), &sums), Chance::No);
         assert_eq!(chance(&answer(&[("x", "0.29999999999999999")], &[]), &sums[..1]), Chance::No);
+        let sums = [answer(&[("x", "8222.265213")], &[]), answer(&[("x", "8222.265216")], &[])];
+        assert_eq!(chance(&answer(&[("x", "8222.265211")], &[]), &sums), Chance::Rounding);
+        assert_eq!(chance(&answer(&[("x", "8222.265200")], &[]), &sums), Chance::No);
+        assert_eq!(chance(&answer(&[("x", "8222.265211")], &[]), &sums[..1]), Chance::No);
+    }
+
+    #[test]
+    fn an_error_is_chance_if_it_comes_there_at_times() {
+        let refused = |series: &str| {
+            let text = format!(
+                "found duplicate series for the match group {{{series}}} on the left hand-side of the operation: [{series}];many"
+            );
+            json!({"status": "error", "error": text})
+        };
+        let fine = answer(&[("x", "1")], &[]);
+        assert_eq!(chance(&refused("a"), &[fine.clone(), refused("b")]), Chance::Among);
+        assert_eq!(chance(&refused("a"), std::slice::from_ref(&fine)), Chance::No);
+        assert_eq!(chance(&fine, &[refused("a"), fine.clone()]), Chance::Among);
+        assert_eq!(chance(&fine, &[refused("a")]), Chance::No);
     }
 
     #[test]

@@ -1,37 +1,120 @@
-//! Differences that are meant, or that nothing can settle; each by name.
+//! Differences that are meant, or that nothing can settle; each by name. A class says by what the answers differ, and
+//! where that is not enough, what else has to agree with ours: a newer Prometheus that has repaired the defect, or this
+//! Prometheus asked step by step, or in other words.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::answers::notes;
+use crate::answers::{Verdict, compare, notes};
+use crate::judge::rewrite::{argument_length, with_labels_of_absent, with_offsets_in_at};
+use crate::judge::steps::Steps;
 
-/// Why the answers to `query` differ; `None` if no known reason fits.
-pub fn known(query: &str, ours: &Value, theirs: &Value, cells_are_equal: bool) -> Option<&'static str> {
-    if cells_are_equal && only_more_operator_notes(ours, theirs) {
-        return Some("of several notes of one operator at one step, Prometheus keeps the last");
-    }
-    if cells_are_equal && same_without_sample_counts(ours, theirs) {
-        return Some("samples counted in a note on monotonicity: Prometheus doubles them where notes meet");
-    }
-    if zeros_differ(ours, theirs) && (query.contains("quantile") || query.contains("mad_over_time")) {
-        return Some("sign of a zero that is a quantile: zeros of both signs have no order");
-    }
-    if per_step_argument_over_fixed_subquery(query) && is_empty(theirs) {
-        return Some("Prometheus finds nothing in a subquery with @ under a function with an argument per step");
-    }
-    if query.contains("info(") && (query.contains(" @ ") || query.contains(" offset ")) {
-        return Some(
-            "info() of selectors with @ or offset: its scripts ask for what Prometheus does only after 3.14.0",
-        );
-    }
-    if query.contains("absent") && one_series_each(ours, theirs) {
-        return Some("labels of absent() where matchers repeat a label: Prometheus's storage reorders them");
-    }
-    if query.starts_with("sort_by_label") && missing_sort_label(query, theirs) {
-        return Some("Prometheus has no order between a missing label and a present one");
-    }
-    None
+/// A class of differences that an answer may belong to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    pub name: &'static str,
+    pub proof: Proof,
+}
+
+/// What shows that a difference is of its class.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proof {
+    /// The two answers themselves.
+    Answers,
+    /// A newer Prometheus answers as we do.
+    Newer,
+    /// The same Prometheus answers as we do when each step is asked for as an instant query.
+    EachStep,
+    /// The same Prometheus answers as we do to another query that says the same.
+    Rewritten(String),
+}
+
+/// What the answers to a query differ by.
+#[derive(Debug, Clone, Copy)]
+pub struct Difference<'a> {
+    pub query: &'a str,
+    /// One step where the query is an instant query.
+    pub steps: Steps,
+    pub ours: &'a Value,
+    pub theirs: &'a Value,
+    /// How the cells compare, whatever the notes.
+    pub cells: &'a Verdict,
+}
+
+/// The classes that a difference may belong to, those that need no further proof first.
+pub fn known(difference: &Difference<'_>) -> Vec<Known> {
+    let Difference { query, steps, ours, theirs, cells } = *difference;
+    let is_range = steps.step_ms > 0;
+    let cells_are_equal = *cells == Verdict::Same;
+    let classes = [
+        // Its evaluator has one place for notes per operator and step. Cells and all of its notes are the same.
+        (
+            cells_are_equal && only_more_operator_notes(ours, theirs),
+            "of several notes of one operator at one step, Prometheus keeps the last",
+            Proof::Answers,
+        ),
+        // Nothing but the numbers in "… over N samples from A to B" differ.
+        (
+            cells_are_equal && same_without_sample_counts(ours, theirs),
+            "samples counted in a note on monotonicity: Prometheus doubles them where notes meet",
+            Proof::Answers,
+        ),
+        // `sort.Float64s` is not stable and takes both zeros for equal. Nothing but the sign of zeros differs.
+        (
+            zeros_differ(ours, theirs) && ["quantile", "mad_over_time"].iter().any(|call| query.contains(call)),
+            "sign of a zero that is a quantile: zeros of both signs have no order",
+            Proof::Answers,
+        ),
+        // The comparison says of neither that it is less, whatever the other labels. Nothing but the order differs, …
+        (
+            query.starts_with("sort_by_label")
+                && missing_sort_label(query, theirs)
+                && !cells_are_equal
+                && compare(ours, theirs, false) == Verdict::Same,
+            "Prometheus has no order between a missing label and a present one",
+            Proof::Answers,
+        ),
+        // … or the last digit of what is summed in that order.
+        (
+            !is_range && query.contains("sort_by_label") && matches!(cells, Verdict::Near(_)),
+            "last digit of a sum over sort_by_label, which has no order between a missing label and a present one",
+            Proof::Answers,
+        ),
+        // It moves its windows along with the steps once more. Repaired in 3.15.
+        (
+            per_step_argument_over_fixed_subquery(query),
+            "Prometheus 3.14 finds nothing in a subquery with @ under a function with an argument per step",
+            Proof::Newer,
+        ),
+        // Our scripts ask for what 3.15 does: info series as of the selectors' times, names that stay dropped.
+        (
+            query.contains("info("),
+            "Prometheus 3.14 looks info series up at other times than what they describe, and restores dropped names",
+            Proof::Newer,
+        ),
+        // Its preprocessing leaves parameters of aggregations out: what `@` pins there moves with the steps, and
+        // `@ start()` and `@ end()` mean nothing.
+        (
+            is_range && parameter_with_at(query),
+            "Prometheus does not heed @ in the parameter of an aggregation in a range query",
+            Proof::EachStep,
+        ),
+    ];
+    // `absent(x{job="a",job!="b"})`: whether a label that several matchers name is in the result depends on the order that
+    // the storage has put the matchers in.
+    let absent = with_labels_of_absent(query).map(|query| {
+        (
+            true,
+            "labels of absent() where matchers repeat a label: Prometheus's storage reorders them",
+            Proof::Rewritten(query),
+        )
+    });
+    // The evaluator sets the offset anew from `@` at each step, and forgets the one that was written.
+    let timestamp = with_offsets_in_at(query, steps)
+        .map(|query| (true, "timestamp(x offset 5m @ 10): Prometheus forgets the offset", Proof::Rewritten(query)));
+    let all = classes.into_iter().chain(absent).chain(timestamp);
+    all.filter(|(fits, ..)| *fits).map(|(_, name, proof)| Known { name, proof }).collect()
 }
 
 /// Whether the answers differ in notes only, and ours has more of those that an operator between two vectors makes
@@ -63,7 +146,9 @@ fn same_without_sample_counts(ours: &Value, theirs: &Value) -> bool {
         };
         notes(answer, "infos").iter().map(cut).collect()
     };
-    notes(ours, "warnings") == notes(theirs, "warnings") && uncounted(ours) == uncounted(theirs)
+    notes(ours, "warnings") == notes(theirs, "warnings")
+        && notes(ours, "infos") != notes(theirs, "infos")
+        && uncounted(ours) == uncounted(theirs)
 }
 
 /// Whether the answers are the same but for the signs of zeros.
@@ -77,19 +162,67 @@ fn per_step_argument_over_fixed_subquery(query: &str) -> bool {
     CALLS.iter().any(|call| query.contains(call)) && query.contains(":") && query.contains(" @ ")
 }
 
-fn is_empty(answer: &Value) -> bool {
-    answer["data"]["result"].as_array().is_some_and(Vec::is_empty)
-}
-
-/// Whether both answers are the one series of `absent`, with labels that differ.
-fn one_series_each(ours: &Value, theirs: &Value) -> bool {
-    [ours, theirs].iter().all(|answer| answer["data"]["result"].as_array().is_some_and(|result| result.len() == 1))
-        && ours["data"]["result"][0]["metric"] != theirs["data"]["result"][0]["metric"]
-}
-
 fn missing_sort_label(query: &str, answer: &Value) -> bool {
     let Some((_, labels)) = query.rsplit_once("), \"") else { return false };
     let labels: Vec<&str> = labels.split('"').filter(|label| label.chars().all(char::is_alphanumeric)).collect();
     let result = answer["data"]["result"].as_array();
     result.into_iter().flatten().any(|series| labels.iter().any(|label| series["metric"][label].is_null()))
+}
+
+/// Whether the parameter of some aggregation has an `@`.
+fn parameter_with_at(query: &str) -> bool {
+    const OPERATORS: [&str; 5] = ["topk", "bottomk", "limitk", "limit_ratio", "quantile"];
+    let parameters = OPERATORS.iter().flat_map(|operator| {
+        query.match_indices(operator).filter_map(|(at, _)| {
+            let mut rest = &query[at + operator.len()..];
+            if rest.starts_with(" by ") || rest.starts_with(" without ") {
+                let open = rest.find('(')?;
+                rest = &rest[open + argument_length(&rest[open + 1..], false) + 2..];
+            }
+            let arguments = rest.strip_prefix(" (")?;
+            Some(&arguments[..argument_length(arguments, true)])
+        })
+    });
+    parameters.into_iter().any(|parameter| parameter.contains(" @ "))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn names(query: &str, ours: &Value, theirs: &Value) -> Vec<&'static str> {
+        let cells = compare(ours, theirs, query.starts_with("sort_by_label"));
+        let steps = Steps { start_ms: 0, end_ms: 0, step_ms: 0 };
+        let difference = Difference { query, steps, ours, theirs, cells: &cells };
+        known(&difference).into_iter().map(|known| known.name).collect()
+    }
+
+    fn vector(series: &[(Value, &str)]) -> Value {
+        let result: Vec<Value> =
+            series.iter().map(|(metric, value)| json!({"metric": metric, "value": [1.0, value]})).collect();
+        json!({"status": "success", "data": {"resultType": "vector", "result": result}})
+    }
+
+    #[test]
+    fn parameters_are_found() {
+        assert!(parameter_with_at("topk by (job, le) (scalar(x{a=\"b\"} @ 5), y)"));
+        assert!(parameter_with_at("abs(quantile (scalar(x @ start()), y))"));
+        assert!(!parameter_with_at("topk by (job) (2, y @ 5)"));
+        assert!(!parameter_with_at("histogram_quantile(0.5, y @ 5)"));
+    }
+
+    #[test]
+    fn orders_are_open_only_where_labels_are_missing() {
+        let (one, other) = ((json!({"zone": "x"}), "1"), (json!({"job": "a"}), "2"));
+        let (ours, theirs) = (vector(&[one.clone(), other.clone()]), vector(&[other, one]));
+        let query = "sort_by_label((x), \"zone\")";
+        assert_eq!(names(query, &ours, &theirs).len(), 1);
+        let (a, b) = ((json!({"zone": "x"}), "1"), (json!({"zone": "y"}), "2"));
+        let (forth, back) = (vector(&[a.clone(), b.clone()]), vector(&[b, a]));
+        assert_eq!(names(query, &forth, &back), Vec::<&str>::new());
+        let wrong = vector(&[(json!({"job": "a"}), "2"), (json!({"zone": "x"}), "3")]);
+        assert_eq!(names(query, &ours, &wrong), Vec::<&str>::new());
+    }
 }

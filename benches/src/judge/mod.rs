@@ -3,3 +3,5 @@
 pub mod chance;
 pub mod data;
 pub mod known;
+pub mod rewrite;
+pub mod steps;
