@@ -21,13 +21,22 @@ pub(super) fn is_deep(expr: &Expr) -> bool {
     exceeds(expr, SHALLOW)
 }
 
+/// The output of `work`, which runs on a stack of its own where the query is deep.
+pub(super) async fn run<F, T>(is_deep: bool, work: F) -> Result<T, QueryError>
+where
+    F: Future<Output = Result<T, QueryError>> + Send + 'static,
+    T: Send + 'static,
+{
+    if is_deep { on_own_stack(work).await? } else { work.await }
+}
+
 fn exceeds(expr: &Expr, levels: usize) -> bool {
     levels == 0 || expr.children().into_iter().any(|child| exceeds(child, levels - 1))
 }
 
 /// The output of `work` on a stack of its own; dropping the future does not stop the work, which ends by itself once
 /// the query is cancelled.
-pub(super) async fn on_own_stack<F, T>(work: F) -> Result<T, QueryError>
+async fn on_own_stack<F, T>(work: F) -> Result<T, QueryError>
 where
     F: Future<Output = T> + Send + 'static,
     T: Send + 'static,

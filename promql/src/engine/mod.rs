@@ -142,15 +142,11 @@ impl Engine {
         let execution = self.begin(source, query, range, limits)?;
         let _guard = CancelOnDrop(Arc::clone(&execution.preparer.query));
         let evaluation = Evaluation::new(Steps::instant(at_ms), false);
-        if deep::is_deep(&execution.expr) {
-            let work = async move {
-                let value = execution.instant_value(at_ms, evaluation).await?;
-                Ok(execution.finish(value))
-            };
-            return deep::on_own_stack(work).await?;
-        }
-        let value = execution.instant_value(at_ms, evaluation).await?;
-        Ok(execution.finish(value))
+        deep::run(deep::is_deep(&execution.expr), async move {
+            let value = execution.instant_value(at_ms, evaluation).await?;
+            Ok(execution.finish(value))
+        })
+        .await
     }
 
     /// Evaluates `query` at `start_ms`, `start_ms + step_ms`, … up to and including `end_ms`.
@@ -186,15 +182,11 @@ impl Engine {
         let _guard = CancelOnDrop(Arc::clone(&execution.preparer.query));
         check_range_type(&execution.expr)?;
         let (steps, tile) = (Steps::range(start_ms, end_ms, step_ms), self.options.tile);
-        if deep::is_deep(&execution.expr) {
-            let work = async move {
-                let value = execution.range_value(steps, tile).await?;
-                Ok(execution.finish(value))
-            };
-            return deep::on_own_stack(work).await?;
-        }
-        let value = execution.range_value(steps, tile).await?;
-        Ok(execution.finish(value))
+        deep::run(deep::is_deep(&execution.expr), async move {
+            let value = execution.range_value(steps, tile).await?;
+            Ok(execution.finish(value))
+        })
+        .await
     }
 
     /// The plan of `query` as text: of an instant query where `step_ms` is 0, else of a range query's first tile.
@@ -216,10 +208,7 @@ impl Engine {
         let steps = if step_ms == 0 { Steps::instant(start_ms) } else { Steps::range(start_ms, end_ms, step_ms) };
         let tile = Steps { count: steps.count.min(self.options.tile.max(1)), ..steps };
         let evaluation = Evaluation::new(tile, steps.count > 1);
-        if deep::is_deep(&execution.expr) {
-            return deep::on_own_stack(async move { execution.plan_text(evaluation).await }).await?;
-        }
-        execution.plan_text(evaluation).await
+        deep::run(deep::is_deep(&execution.expr), async move { execution.plan_text(evaluation).await }).await
     }
 
     fn begin(
