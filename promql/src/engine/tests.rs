@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use pilaster_model::{Labels, Matcher, TimeRange, stale_nan};
+use pilaster_model::{Histogram, Labels, Matcher, Span, TimeRange, stale_nan};
 
 use super::*;
 use crate::source::{SampleBatch, Selection, SeriesRun, SourceError};
@@ -11,7 +11,7 @@ use crate::source::{SampleBatch, Selection, SeriesRun, SourceError};
 #[derive(Debug, Clone)]
 struct Stored {
     labels: Labels,
-    samples: Vec<(i64, f64)>,
+    samples: Vec<(i64, Value)>,
 }
 
 /// Series in memory, ascending by labels.
@@ -50,16 +50,24 @@ impl Selection for Selected {
     fn read(&self, start: usize, end: usize) -> Result<SampleBatch, SourceError> {
         let mut batch = SampleBatch::default();
         for (series, stored) in self.series.iter().enumerate().take(end).skip(start) {
-            let inside: Vec<(i64, f64)> =
-                stored.samples.iter().copied().filter(|(t, _)| self.range.contains(*t)).collect();
+            let inside: Vec<&(i64, Value)> = stored.samples.iter().filter(|(t, _)| self.range.contains(*t)).collect();
+            let float = |value: &Value| match value {
+                Value::Float(value) => *value,
+                Value::Histogram(_) => 0.0,
+            };
+            let histogram = |value: &Value| match value {
+                Value::Float(_) => None,
+                Value::Histogram(histogram) => Some(Arc::clone(histogram)),
+            };
+            let histograms: Arc<[Option<Arc<Histogram>>]> = inside.iter().map(|(_, value)| histogram(value)).collect();
             if inside.is_empty() {
                 continue;
             }
             batch.runs.push(SeriesRun {
                 series: series as u32,
                 timeline: batch.timelines.len() as u32,
-                values: inside.iter().map(|(_, value)| *value).collect::<Vec<f64>>().into(),
-                histograms: None,
+                values: inside.iter().map(|(_, value)| float(value)).collect::<Vec<f64>>().into(),
+                histograms: histograms.iter().any(Option::is_some).then_some(histograms),
                 starts_ms: None,
             });
             batch.timelines.push(inside.iter().map(|(t, _)| *t).collect());
@@ -97,16 +105,65 @@ fn requests() -> Arc<dyn Source> {
                     }
                     match random() {
                         x if x < 0.03 => {}
-                        x if x < 0.04 => samples.push((step * 20_000 + instance, stale_nan())),
-                        _ => samples.push((step * 20_000 + instance, total)),
+                        x if x < 0.04 => samples.push((step * 20_000 + instance, Value::Float(stale_nan()))),
+                        _ => samples.push((step * 20_000 + instance, Value::Float(total))),
                     }
                 }
                 all.push(Stored { labels, samples });
             }
         }
     }
+    for instance in 0..60 {
+        let instance_text = format!("host-{instance}");
+        let job = if instance % 3 == 0 { "api" } else { "web" };
+        let labels = Labels::from_pairs([("__name__", "latency"), ("instance", instance_text.as_str()), ("job", job)]);
+        let mut latency = sizes(instance);
+        let mut samples = Vec::new();
+        for step in 0..180_i64 {
+            latency.observe(&mut random);
+            match random() {
+                x if x < 0.03 => {}
+                x if x < 0.04 => samples.push((step * 20_000 + instance, Value::Float(stale_nan()))),
+                x if x < 0.05 => samples.push((step * 20_000 + instance, Value::Float(x))),
+                x if x < 0.06 => latency = sizes(instance),
+                _ => samples.push((step * 20_000 + instance, Value::Histogram(Arc::new(latency.0.clone())))),
+            }
+        }
+        all.push(Stored { labels, samples });
+    }
     all.sort_by(|a, b| a.labels.cmp(&b.labels));
     Arc::new(Memory(Arc::new(all)))
+}
+
+/// A native histogram that counts awkward fractions, so that sums of buckets depend on their order too.
+struct Latency(Histogram);
+
+/// Of one of three schemas and two widths of the zero bucket.
+fn sizes(instance: i64) -> Latency {
+    Latency(Histogram {
+        schema: (instance % 3) as i32,
+        zero_threshold: if instance % 2 == 0 { 0.001 } else { 0.3 },
+        positive_spans: vec![Span { offset: 1, length: 3 }, Span { offset: 2, length: 2 }],
+        positive: vec![0.0; 5],
+        negative_spans: vec![Span { offset: 2, length: 2 }],
+        negative: vec![0.0; 2],
+        ..Histogram::default()
+    })
+}
+
+impl Latency {
+    fn observe(&mut self, random: &mut impl FnMut() -> f64) {
+        let Latency(histogram) = self;
+        for count in histogram.positive.iter_mut().chain(&mut histogram.negative) {
+            let more = random() / 3.0;
+            *count += more;
+            histogram.count += more;
+            histogram.sum += more * random();
+        }
+        let zeros = random() / 7.0;
+        histogram.zero_count += zeros;
+        histogram.count += zeros;
+    }
 }
 
 fn engine(partitions: usize, tile: usize) -> Engine {
@@ -114,25 +171,43 @@ fn engine(partitions: usize, tile: usize) -> Engine {
     Engine::new(EngineOptions { partitions, tile, partition_cells: 1, parse, ..EngineOptions::default() })
 }
 
+/// The numbers of one sample, as bits, and its time.
+type SampleBits = (i64, Vec<u64>);
+
 /// All numbers of an answer, as bits, with their labels.
-fn fingerprint(output: &Output) -> Vec<(String, Vec<(i64, u64)>)> {
+fn fingerprint(output: &Output) -> Vec<(String, Vec<SampleBits>)> {
+    let bits = |value: &Value| match value {
+        Value::Float(value) => vec![value.to_bits()],
+        Value::Histogram(histogram) => histogram_bits(histogram),
+    };
     match &output.value {
         QueryValue::Matrix(series) => series
             .iter()
-            .map(|series| (series.labels.to_string(), series.points.iter().map(|(t, v)| (*t, v.to_bits())).collect()))
+            .map(|series| {
+                let floats = series.points.iter().map(|(t, value)| (*t, vec![value.to_bits()]));
+                let histograms = series.histograms.iter().map(|(t, histogram)| (*t, histogram_bits(histogram)));
+                (series.labels.to_string(), floats.chain(histograms).collect())
+            })
             .collect(),
         QueryValue::Vector(samples) => samples
             .iter()
-            .map(|sample| match &sample.value {
-                Value::Float(value) => (sample.labels.to_string(), vec![(sample.timestamp_ms, value.to_bits())]),
-                Value::Histogram(histogram) => (format!("{:?}", histogram), Vec::new()),
-            })
+            .map(|sample| (sample.labels.to_string(), vec![(sample.timestamp_ms, bits(&sample.value))]))
             .collect(),
         QueryValue::Scalar { timestamp_ms, value } => {
-            vec![("scalar".to_owned(), vec![(*timestamp_ms, value.to_bits())])]
+            vec![("scalar".to_owned(), vec![(*timestamp_ms, vec![value.to_bits()])])]
         }
         QueryValue::String { value, .. } => vec![(value.clone(), Vec::new())],
     }
+}
+
+/// All that a histogram holds; layouts as they are, not as they compare.
+fn histogram_bits(histogram: &Histogram) -> Vec<u64> {
+    let spans = histogram.positive_spans.iter().chain(&histogram.negative_spans);
+    let numbers = [histogram.count, histogram.sum, histogram.zero_count, histogram.zero_threshold];
+    let counts = histogram.positive.iter().chain(&histogram.negative).chain(histogram.custom_bounds.iter());
+    let floats = numbers.iter().chain(counts).map(|number| number.to_bits());
+    let layout = spans.flat_map(|span| [span.offset as u64, u64::from(span.length)]);
+    floats.chain(layout).chain([histogram.schema as u64, histogram.counter_reset_hint as u64]).collect()
 }
 
 const QUERIES: &[&str] = &[
@@ -163,6 +238,15 @@ const QUERIES: &[&str] = &[
     "-abs(ln(requests_total)) ^ 2 % 7",
     "clamp(requests_total, 10, 100) == bool clamp_max(errors_total, 50)",
     "time() - timestamp(requests_total)",
+    "sum(rate(latency[2m]))",
+    "avg by (job) (latency)",
+    "avg_over_time(latency[3m])",
+    "sum_over_time(latency[2m]) / 3 + on (instance, job) increase(latency[5m])",
+    "histogram_quantile(0.9, sum by (job) (rate(latency[2m])))",
+    "histogram_avg(sum without (instance) (latency)) + histogram_stddev(sum without (instance) (latency))",
+    "sum(latency >/ 0.7)",
+    "sum(sum_over_time(rate(latency[1m])[5m:30s]))",
+    "quantile(0.5, histogram_fraction(0, 1.3, latency))",
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
