@@ -195,8 +195,6 @@ impl StoreSelection {
 
 /// Says of which counters it is known that they go on from the sample before; of the others nothing is known, whatever
 /// the sender wrote. Gauges stay gauges.
-///
-/// Source: what Prometheus v3 gives back of the samples of one chunk (`tsdb/chunkenc/histogram.go`).
 fn hint_resets(histograms: &mut [Option<Arc<Histogram>>]) {
     let mut previous: Option<Arc<Histogram>> = None;
     for slot in histograms {
@@ -207,7 +205,7 @@ fn hint_resets(histograms: &mut [Option<Arc<Histogram>>]) {
         let as_stored = histogram.clone();
         if histogram.counter_reset_hint != CounterResetHint::Gauge {
             let hint = match &previous {
-                Some(previous) if continues(previous, histogram) => CounterResetHint::NotReset,
+                Some(previous) if histogram.continues(previous) => CounterResetHint::NotReset,
                 Some(_) | None => CounterResetHint::Unknown,
             };
             if histogram.counter_reset_hint != hint {
@@ -215,25 +213,5 @@ fn hint_resets(histograms: &mut [Option<Arc<Histogram>>]) {
             }
         }
         previous = Some(as_stored);
-    }
-}
-
-/// Whether a chunk that ends with `previous` could go on with `histogram`, a counter.
-fn continues(previous: &Histogram, histogram: &Histogram) -> bool {
-    if previous.counter_reset_hint == CounterResetHint::Gauge
-        || previous.schema != histogram.schema
-        || previous.zero_threshold != histogram.zero_threshold
-        || previous.is_stale()
-    {
-        return false;
-    }
-    match histogram.counter_reset_hint {
-        CounterResetHint::Reset => false,
-        CounterResetHint::Unknown | CounterResetHint::Gauge => !histogram.detect_reset(previous),
-        // The counts decide, not what the sender says of them.
-        CounterResetHint::NotReset => {
-            let unhinted = Histogram { counter_reset_hint: CounterResetHint::Unknown, ..histogram.clone() };
-            !unhinted.detect_reset(previous)
-        }
     }
 }

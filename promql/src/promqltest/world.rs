@@ -83,8 +83,6 @@ impl World for MemoryWorld {
 
 /// Counter reset hints as a store gives them back: within a run of histograms that one chunk can hold, all but the first
 /// are known to be no reset; of the first nothing is known, whatever was written. Gauges stay gauges.
-///
-/// Source: `tsdb/chunkenc`, Prometheus 3.14.
 fn with_stored_hints(samples: impl Iterator<Item = LoadedSample>) -> Vec<LoadedSample> {
     let mut previous: Option<Arc<Histogram>> = None;
     let mut stored: Vec<LoadedSample> = samples.collect();
@@ -95,28 +93,13 @@ fn with_stored_hints(samples: impl Iterator<Item = LoadedSample>) -> Vec<LoadedS
         };
         let written = histogram.clone();
         if histogram.counter_reset_hint != CounterResetHint::Gauge {
-            let continues = previous.is_some_and(|previous| is_continuation(histogram, &previous));
+            let continues = previous.is_some_and(|previous| histogram.continues(&previous));
             let hint = if continues { CounterResetHint::NotReset } else { CounterResetHint::Unknown };
             Arc::make_mut(histogram).counter_reset_hint = hint;
         }
         previous = Some(written);
     }
     stored
-}
-
-/// Whether a chunk that ends with `previous` can go on with `histogram`, a counter.
-fn is_continuation(histogram: &Histogram, previous: &Histogram) -> bool {
-    if histogram.counter_reset_hint == CounterResetHint::Reset
-        || previous.counter_reset_hint == CounterResetHint::Gauge
-        || previous.schema != histogram.schema
-        || previous.zero_threshold != histogram.zero_threshold
-        || previous.is_stale()
-    {
-        return false;
-    }
-    let unhinted =
-        |histogram: &Histogram| Histogram { counter_reset_hint: CounterResetHint::Unknown, ..histogram.clone() };
-    !unhinted(histogram).detect_reset(&unhinted(previous))
 }
 
 /// A snapshot of a [`MemoryWorld`], or of any samples at hand.
