@@ -77,6 +77,7 @@ impl Default for EngineOptions {
 /// What one request may ask to differ.
 #[derive(Debug, Clone, Default)]
 pub struct QueryLimits {
+    /// The engine's where it is not positive.
     pub lookback_ms: Option<i64>,
     /// Only lowers the engine's.
     pub timeout: Option<Duration>,
@@ -225,7 +226,7 @@ impl Engine {
             limits.max_samples.map_or(self.options.max_samples, |limit| limit.min(self.options.max_samples));
         let query = Arc::new(QueryState::new(started.checked_add(timeout), max_samples));
         let options = PrepareOptions {
-            lookback_ms: limits.lookback_ms.unwrap_or(self.options.lookback_ms),
+            lookback_ms: limits.lookback_ms.filter(|ms| *ms > 0).unwrap_or(self.options.lookback_ms),
             delayed_name_removal: self.options.delayed_name_removal,
             start_timestamps: self.options.start_timestamps,
             type_labels: self.options.type_and_unit_labels,

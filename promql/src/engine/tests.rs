@@ -285,6 +285,23 @@ async fn a_tile_of_one_step_is_the_instant_query() {
     }
 }
 
+#[tokio::test]
+async fn a_request_may_look_back_less_far() {
+    let engine = engine(1, 1024);
+    let found = async |lookback_ms: Option<i64>| {
+        let limits = QueryLimits { lookback_ms, ..QueryLimits::default() };
+        let query = "count(requests_total)";
+        let output = engine.instant_with(requests(), query, 60 * MINUTE, &limits).await.expect(query);
+        fingerprint(&output)
+    };
+    let usual = found(None).await;
+    assert_eq!(found(Some(300_000)).await, usual);
+    assert_ne!(found(Some(10_000)).await, usual);
+    for none in [0, -300_000] {
+        assert_eq!(found(Some(none)).await, usual);
+    }
+}
+
 async fn error(query: &str) -> String {
     match engine(1, 1024).range(requests(), query, 0, 30 * MINUTE, MINUTE).await {
         Ok(output) => format!("{:?}", output.value),
