@@ -13,7 +13,7 @@ use crate::exec::elementwise::Nothing;
 use crate::exec::rank::{QuantileAggregation, Rank};
 use crate::exec::scalar::Scalar;
 use crate::grid::{Grid, GridBuilder};
-use crate::kernels::{format_float, format_g, is_valid_quantile};
+use crate::kernels::{format_float, format_g, go_max, go_min, is_valid_quantile};
 use crate::parser::quote::{is_label_name, quote};
 use crate::prepare::labels::string;
 use crate::prepare::node::Node;
@@ -207,9 +207,7 @@ impl Bounds {
         }
         for value in param.values(width) {
             bounds.any_nan |= value.is_nan();
-            // NaN wins, as in Go's Min and Max.
-            bounds.max = if value.is_nan() || bounds.max.is_nan() { f64::NAN } else { bounds.max.max(value) };
-            bounds.min = if value.is_nan() || bounds.min.is_nan() { f64::NAN } else { bounds.min.min(value) };
+            (bounds.max, bounds.min) = (go_max(bounds.max, value), go_min(bounds.min, value));
         }
         bounds
     }
