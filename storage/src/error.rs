@@ -18,6 +18,9 @@ pub enum Error {
     /// Bytes on disk are not the bytes that were written. Retrying cannot help.
     #[error("corrupt data in {path:?}: {reason}")]
     Corrupt { path: PathBuf, reason: String },
+    /// A later version of this program has written it.
+    #[error("{path:?} has version {version} of its format, which this program does not know")]
+    TooNew { path: PathBuf, version: u32 },
     /// The options make no sense together.
     #[error("invalid storage option: {reason}")]
     InvalidOptions { reason: String },
@@ -58,6 +61,14 @@ impl Error {
         matches!(self, Error::Objects(_) | Error::Foreign { .. })
     }
 
+    /// Whether no later try could read it either.
+    pub(crate) fn is_lost(&self) -> bool {
+        match self {
+            Error::Block(error) => error.is_lost(),
+            other => other.is_corruption(),
+        }
+    }
+
     /// Whether bytes on disk are bad.
     pub fn is_corruption(&self) -> bool {
         match self {
@@ -65,6 +76,7 @@ impl Error {
             Error::Block(error) => error.is_corruption(),
             Error::DiskFull { .. }
             | Error::Locked { .. }
+            | Error::TooNew { .. }
             | Error::InvalidOptions { .. }
             | Error::Objects(_)
             | Error::Foreign { .. }

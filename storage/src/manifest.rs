@@ -73,6 +73,11 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Checksum {
     crc32c: String,
@@ -104,7 +109,7 @@ impl Manifest {
     /// The manifest in `dir`; an empty one where there is none.
     ///
     /// # Errors
-    /// It is damaged or of a later version. Nothing is guessed: without it live and dead blocks look alike.
+    /// It is damaged or of a later version.
     pub fn load(files: &dyn Files, dir: &Path) -> Result<Manifest, Error> {
         let path = dir.join(FILE);
         let bytes = match files.read(&path) {
@@ -128,10 +133,11 @@ impl Manifest {
         if checksum.crc32c != format!("{:08x}", crc32c::crc32c(body)) {
             return Err(corrupt("checksum does not match"));
         }
-        let manifest: Manifest = serde_json::from_slice(body).map_err(|error| corrupt(&error.to_string()))?;
-        if manifest.version != VERSION {
-            return Err(corrupt(&format!("version {} is not known to this program", manifest.version)));
+        let Versioned { version } = serde_json::from_slice(body).map_err(|error| corrupt(&error.to_string()))?;
+        if version != VERSION {
+            return Err(Error::TooNew { path: path.to_owned(), version });
         }
+        let manifest: Manifest = serde_json::from_slice(body).map_err(|error| corrupt(&error.to_string()))?;
         Ok(manifest)
     }
 

@@ -263,3 +263,99 @@ fn a_jumping_clock_expires_nothing_and_stops_nothing() {
     assert_eq!(hours(&store, "a"), all);
     assert_eq!(hours(&store, "future"), [(now_ms + 40 * year_ms) / HOUR_MS]);
 }
+
+#[test]
+fn a_damaged_or_lost_manifest_is_made_again_from_the_blocks() {
+    let sim = Sim::new(3);
+    let store = open(&options(), &sim);
+    for hour in 0..30 {
+        append(&store, "a", hour * HOUR_MS);
+        append(&store, "b", hour * HOUR_MS);
+        if hour % 4 == 3 {
+            store.flush().unwrap();
+            store.maintain().unwrap();
+        }
+    }
+    assert!(store.stats().compactions > 0 && store.stats().blocks > 2);
+    let matchers = [Matcher::equal("__name__", "b")];
+    store.delete(&matchers, TimeRange::new(0, 5 * HOUR_MS)).unwrap();
+    store.clean_tombstones().unwrap();
+    // Not carried out yet: only the manifest knows.
+    store.delete(&matchers, TimeRange::new(6 * HOUR_MS, 9 * HOUR_MS)).unwrap();
+    let blocks = store.stats().blocks;
+    drop(store);
+    sim.crash();
+    let manifest = Path::new(DIR).join("manifest.jsonl");
+    let files = sim.env().files;
+    let bytes = files.read(&manifest).unwrap();
+    let restore = |bytes: &[u8]| {
+        let mut file = files.create(&manifest).unwrap();
+        file.append(bytes).unwrap();
+        file.sync().unwrap();
+        files.sync_dir(Path::new(DIR)).unwrap();
+    };
+    for case in 0..4 {
+        match case {
+            0 => sim.flip_bit(&manifest, 30, 1),
+            1 => sim.flip_bit(&manifest, bytes.len() / 2, 6),
+            2 => sim.cut(&manifest, bytes.len() / 3),
+            _ => files.remove(&manifest).unwrap(),
+        }
+        let store = open(&options(), &sim);
+        assert_eq!(store.stats().blocks, blocks, "case {case}");
+        assert_eq!(hours(&store, "a"), (0..30).collect::<Vec<_>>(), "case {case}");
+        assert_eq!(hours(&store, "b"), (6..30).collect::<Vec<_>>(), "case {case}: what was carried out stays so");
+        if case < 3 {
+            assert!(files.len(&manifest.with_extension("jsonl.damaged")).unwrap() > 0);
+        }
+        drop(store);
+        // It is sound from now on.
+        sim.crash();
+        let store = open(&options(), &sim);
+        assert_eq!(hours(&store, "a").len(), 30);
+        append(&store, "c", 30 * HOUR_MS + case * 60_000);
+        drop(store);
+        restore(&bytes);
+    }
+
+    // A later version is no damage.
+    let body = r#"{"version":9,"what":"is this"}"#;
+    restore(format!("{{\"crc32c\":\"{:08x}\"}}\n{body}\n", crc32c::crc32c(body.as_bytes())).as_bytes());
+    let error = Store::open(options(), sim.env()).unwrap_err().to_string();
+    assert!(error.contains("has version 9"), "{error}");
+
+    // Without its checksums nobody knows whether a sample file is right.
+    files.remove(&manifest).unwrap();
+    let index = files.list_tree(&Path::new(DIR).join("samples")).unwrap();
+    let index = index.iter().find(|path| path.extension().is_some_and(|e| e == "index")).unwrap();
+    sim.flip_bit(index, 50, 2);
+    let store = open(&options(), &sim);
+    assert_eq!(store.stats().blocks, blocks - 1);
+    assert!(hours(&store, "a").len() < 30);
+    let aside = files.list(&Path::new(DIR).join("set-aside")).unwrap();
+    assert_eq!(aside.len(), 2, "both files of the block are kept: {aside:?}");
+}
+
+#[test]
+fn a_crash_while_the_manifest_is_made_again_leaves_it_to_be_made_again() {
+    for at in 0..25 {
+        let sim = Sim::new(at);
+        let store = open(&options(), &sim);
+        for hour in 0..8 {
+            append(&store, "a", hour * HOUR_MS);
+            if hour % 3 == 2 {
+                store.flush().unwrap();
+            }
+        }
+        drop(store);
+        sim.crash();
+        sim.flip_bit(&Path::new(DIR).join("manifest.jsonl"), 40, 4);
+        sim.set_fault(Some(Fault { at_call: sim.calls() + at, kind: FaultKind::PowerCut }));
+        let opened = Store::open(options(), sim.env());
+        assert!(opened.is_err() || at > 3, "call {at}");
+        drop(opened);
+        sim.set_fault(None);
+        sim.crash();
+        assert_eq!(hours(&open(&options(), &sim), "a"), (0..8).collect::<Vec<_>>(), "call {at}");
+    }
+}

@@ -74,7 +74,7 @@ async fn a_flipped_bit_is_recovered_or_reported() {
     let all = files(&built.path().join("data"));
     let has = |part: &str| all.iter().any(|(path, _)| path.to_string_lossy().contains(part));
     assert!(has(".parquet") && has(".index") && has("manifest") && has(".wal"), "{all:?}");
-    let (mut harmless, mut served_in_part, mut refused) = (0, 0, 0);
+    let (mut harmless, mut served_in_part) = (0, 0);
     for flip in 0..flips {
         let with_bytes: Vec<_> = all.iter().filter(|(_, bytes)| *bytes > 0).collect();
         let (path, bytes) = with_bytes[flip as usize % with_bytes.len()];
@@ -88,13 +88,10 @@ async fn a_flipped_bit_is_recovered_or_reported() {
         std::fs::write(dir.path().join(name), content).unwrap();
         let mut server = Server::start(dir.path(), free_port());
         let file_name = name.file_name().unwrap().to_string_lossy().into_owned();
-        if let Err(status) = server.ready_or_ended(&client).await {
-            // Without its manifest a directory means nothing; that is said, not guessed.
+        server.wait_ready(&client).await;
+        if name.ends_with("manifest.jsonl") {
             let log = server.log();
-            assert!(name.ends_with("manifest.jsonl"), "{what}: ended with {status}\n{log}");
-            assert!(log.contains(&file_name) && log.contains("corrupt"), "{what}: {log}");
-            refused += 1;
-            continue;
+            assert!(log.contains("made again from the blocks"), "{what}: {log}");
         }
         let there = read(&client, &server.url, end_ms, 1).await;
         let log = server.log();
@@ -121,9 +118,7 @@ async fn a_flipped_bit_is_recovered_or_reported() {
             }
         }
     }
-    println!(
-        "{flips} bits: {harmless} without effect, {served_in_part} reported and the rest served, {refused} refused"
-    );
+    println!("{flips} bits: {harmless} without effect, {served_in_part} reported and the rest served");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

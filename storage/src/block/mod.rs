@@ -13,6 +13,7 @@
 
 mod column;
 mod delta;
+mod describe;
 mod divide;
 mod error;
 mod file;
@@ -37,6 +38,7 @@ use std::sync::Arc;
 use pilaster_model::{Histogram, Labels};
 use serde::{Deserialize, Serialize};
 
+pub use describe::describe;
 pub use error::BlockError;
 pub use file::{FileMeta, RANGE_BYTES};
 pub use live::LiveBlock;

@@ -15,12 +15,14 @@ mod cache;
 mod directory;
 mod objects;
 mod record;
+mod recover;
 mod sources;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use cache::CacheStats;
+pub(crate) use recover::set_aside;
 pub(crate) use sources::SourceBlocks;
 
 use crate::Error;

@@ -7,10 +7,8 @@ use std::sync::Arc;
 use crate::Error;
 use crate::block::{self, Block, BlockMeta, LocalBlocks};
 use crate::env::Env;
+use crate::home::set_aside;
 use crate::manifest::Manifest;
-
-/// Where blocks go that cannot be read.
-const ASIDE_DIR: &str = "set-aside";
 
 /// The blocks of the data directory `dir`, oldest first. Takes no lock: a server may run over the directory.
 ///
@@ -79,7 +77,7 @@ pub fn repair(env: &Env, dir: &Path) -> Result<Repaired, Error> {
         _ => Error::io("lock", dir)(error),
     })?;
     let mut manifest = Manifest::load(&*env.files, dir)?;
-    let mut repaired = Repaired { aside: dir.join(ASIDE_DIR), ..Repaired::default() };
+    let mut repaired = Repaired::default();
     let mut kept = Vec::with_capacity(manifest.blocks.len());
     let mut bad = Vec::new();
     for meta in std::mem::take(&mut manifest.blocks) {
@@ -105,7 +103,7 @@ pub fn repair(env: &Env, dir: &Path) -> Result<Repaired, Error> {
     if repaired.rebuilt.is_empty() && bad.is_empty() {
         return Ok(repaired);
     }
-    bad.iter().try_for_each(|meta| set_aside(env, dir, &repaired.aside, meta))?;
+    repaired.aside = set_aside(&*env.files, dir, bad.iter().flat_map(|meta| &meta.files).map(|file| &file.path))?;
     manifest.blocks = kept;
     manifest.store(&*env.files, dir)?;
     for file in bad.iter().flat_map(|meta| &meta.files) {
@@ -117,22 +115,6 @@ pub fn repair(env: &Env, dir: &Path) -> Result<Repaired, Error> {
     }
     drop(lock);
     Ok(repaired)
-}
-
-/// Gives the files of a block second names in `aside`; a file that is missing has none.
-fn set_aside(env: &Env, dir: &Path, aside: &Path, meta: &BlockMeta) -> Result<(), Error> {
-    env.files.create_dir_all(aside).map_err(Error::io("create", aside))?;
-    for file in &meta.files {
-        let from = dir.join(&file.path);
-        let to = aside.join(from.file_name().unwrap_or_default());
-        match env.files.link_or_copy(&from, &to) {
-            // An earlier repair came as far as this.
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => {}
-            Err(error) => return Err(Error::io("copy", &from)(error)),
-            Ok(()) => {}
-        }
-    }
-    env.files.sync_dir(aside).map_err(Error::io("sync", aside))
 }
 
 fn with_causes(error: &Error) -> String {
