@@ -9,13 +9,13 @@ use parking_lot::{Mutex, RwLock};
 use pilaster_ingest::scrape::ScrapeManager;
 use pilaster_promql::Engine;
 use pilaster_sql::SqlService;
-use pilaster_storage::{Snapshot, Store};
+use pilaster_storage::{RetentionLimits, Snapshot, Store};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::config::Config;
 use crate::flags::Flags;
 use crate::metrics::ServerMetrics;
-use crate::retention::Retention;
+use crate::retention;
 use crate::source::StoreSource;
 
 /// How far the server is in its life.
@@ -128,8 +128,8 @@ impl App {
     }
 
     /// How much is kept, as flags and configuration say now.
-    pub fn retention(&self) -> Retention {
-        Retention::new(&self.flags, &self.config())
+    pub fn retention(&self) -> RetentionLimits {
+        retention::limits(&self.flags, &self.config())
     }
 
     pub fn set_config(&self, config: Config) {

@@ -1,7 +1,7 @@
 //! How much is kept: so long, so many bytes, or so much of the disk.
 
 use pilaster_ingest::config::{ByteSize, PromDuration};
-use pilaster_storage::{RetentionLimits, RetentionRule};
+use pilaster_storage::RetentionLimits;
 
 use crate::config::Config;
 use crate::flags::Flags;
@@ -9,52 +9,29 @@ use crate::flags::Flags;
 /// Prometheus's, where neither flag nor file says anything.
 const DEFAULT_MS: i64 = 15 * 86_400_000;
 
-/// Limits beyond which the oldest blocks go; at least one is set.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Retention {
-    pub ms: Option<i64>,
-    pub bytes: Option<u64>,
-    /// Of the whole disk; goes before `bytes`.
-    pub percent: Option<f64>,
-    /// Series that are kept for a time of their own.
-    pub rules: Vec<RetentionRule>,
-}
-
-impl Retention {
-    /// What the file says goes before what the flags say; zeros say nothing.
-    pub fn new(flags: &Flags, config: &Config) -> Retention {
-        let flag_ms = flags.duration_ms("storage.tsdb.retention.time");
-        let flag_bytes = flags.bytes("storage.tsdb.retention.size");
-        let ms = config.retention_ms.into_iter().chain([flag_ms]).find(|ms| *ms > 0);
-        let bytes = config.retention_bytes.into_iter().chain([flag_bytes]).find(|bytes| *bytes > 0);
-        let percent = Some(config.retention_percent).filter(|percent| *percent > 0.0);
-        Retention {
-            ms: if ms.is_none() && bytes.is_none() { Some(DEFAULT_MS) } else { ms },
-            bytes,
-            percent,
-            rules: config.retention_rules.clone(),
-        }
+/// What the file says goes before what the flags say; zeros say nothing. At least one limit is set.
+pub fn limits(flags: &Flags, config: &Config) -> RetentionLimits {
+    let flag_ms = flags.duration_ms("storage.tsdb.retention.time");
+    let flag_bytes = flags.bytes("storage.tsdb.retention.size");
+    let ms = config.retention_ms.into_iter().chain([flag_ms]).find(|ms| *ms > 0);
+    let bytes = config.retention_bytes.into_iter().chain([flag_bytes]).find(|bytes| *bytes > 0);
+    let percent = Some(config.retention_percent).filter(|percent| *percent > 0.0);
+    RetentionLimits {
+        ms: if ms.is_none() && bytes.is_none() { Some(DEFAULT_MS) } else { ms },
+        bytes,
+        percent,
+        rules: config.retention_rules.clone(),
     }
 }
 
-impl Retention {
-    pub fn limits(self) -> RetentionLimits {
-        RetentionLimits { ms: self.ms, bytes: self.bytes, percent: self.percent, rules: self.rules }
-    }
-}
-
-impl std::fmt::Display for Retention {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let parts: Vec<String> = [
-            self.ms.map(|ms| PromDuration(ms).to_string()),
-            self.bytes.map(|bytes| ByteSize(bytes).to_string()),
-            self.percent.map(|percent| format!("{percent}%")),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        f.write_str(&parts.join(" or "))
-    }
+/// Limits as Prometheus shows them: `15d or 2GB`.
+pub fn shown(limits: &RetentionLimits) -> String {
+    let parts = [
+        limits.ms.map(|ms| PromDuration(ms).to_string()),
+        limits.bytes.map(|bytes| ByteSize(bytes).to_string()),
+        limits.percent.map(|percent| format!("{percent}%")),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" or ")
 }
 
 #[cfg(test)]
@@ -64,16 +41,16 @@ mod tests {
     use super::*;
     use crate::flags::{Command, parse};
 
-    fn retention(words: &[&str], text: &str) -> Result<Retention, String> {
+    fn retention(words: &[&str], text: &str) -> Result<RetentionLimits, String> {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         let Ok(Command::Serve(flags)) = parse(&words) else { panic!("{words:?}") };
         let config = Config::parse(text, Path::new("p.yml")).map_err(|error| error.to_string())?;
-        Ok(Retention::new(&flags, &config))
+        Ok(limits(&flags, &config))
     }
 
     #[test]
     fn the_file_goes_before_the_flags() {
-        let shown = |words: &[&str], text: &str| retention(words, text).unwrap().to_string();
+        let shown = |words: &[&str], text: &str| shown(&retention(words, text).unwrap());
         let in_file = "storage: {tsdb: {retention: {time: 3d, size: 2GB}}}\n";
         assert_eq!(shown(&[], ""), "15d");
         assert_eq!(shown(&["--storage.tsdb.retention.time=0s"], ""), "15d");

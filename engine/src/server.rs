@@ -25,7 +25,7 @@ use crate::app::{App, Control, Early, Parts, Replay, Setup, now_ms};
 use crate::config::Config;
 use crate::connection::Limited;
 use crate::flags::Flags;
-use crate::retention::Retention;
+use crate::retention;
 use crate::sql_source::StoreProvider;
 use crate::upkeep::Upkeep;
 
@@ -317,12 +317,8 @@ fn open_store(app: &App, engine: &Arc<Engine>) -> Result<Arc<Store>, ServerError
     let flags = &app.flags;
     let blocks = crate::blocks::object_options(flags, &app.config().blocks, &Env::real())
         .map_err(|error| ServerError::Storage(format!("storage.blocks: {error}")))?;
-    let retention = app.retention();
     let options = StoreOptions {
-        retention_ms: retention.ms,
-        retention_bytes: retention.bytes,
-        retention_percent: retention.percent,
-        retention_rules: retention.rules,
+        retention: app.retention(),
         max_exemplars: max_exemplars(flags, &app.config()),
         out_of_order_ms: app.config().out_of_order_ms,
         wal_sync: if flags.get("storage.tsdb.wal-sync") == "written" { WalSync::Written } else { WalSync::Commit },
@@ -449,14 +445,14 @@ async fn try_reload(app: &Arc<App>, scrapes: &Arc<ScrapeManager>) -> Result<(), 
         |error: String| format!("couldn't load configuration (--config.file={:?}): {error}", file.to_string_lossy());
     let config = Config::load(file).map_err(|error| reason(error.to_string()))?;
     warn_of_config(&config);
-    let retention = Retention::new(&app.flags, &config);
+    let limits = retention::limits(&app.flags, &config);
     if config.out_of_order_ms != app.config().out_of_order_ms || config.blocks != app.config().blocks {
         tracing::warn!("changed storage settings take effect when the server is started again");
     }
     scrapes.apply(config.scrape_configs.clone()).await.map_err(|error| reason(error.to_string()))?;
     if let Some(parts) = app.parts() {
         parts.store.resize_exemplars(max_exemplars(&app.flags, &config));
-        parts.store.set_retention(retention.limits()).map_err(|error| reason(error.to_string()))?;
+        parts.store.set_retention(limits).map_err(|error| reason(error.to_string()))?;
     }
     app.set_config(config);
     Ok(())

@@ -234,7 +234,7 @@ fn a_merge_holds_up_nothing_and_undoes_nothing() {
         (
             // What is being merged is too old meanwhile.
             |store| {
-                store.set_retention(RetentionLimits { ms: Some(5000), ..RetentionLimits::default() }).unwrap();
+                store.set_retention(RetentionLimits::of_ms(5000)).unwrap();
                 store.maintain_head().unwrap();
             },
             [vec![9000], vec![], vec![]],

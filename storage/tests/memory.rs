@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard};
 use pilaster_model::Labels;
 use pilaster_storage::env::Env;
 use pilaster_storage::env::sim::Sim;
-use pilaster_storage::{Sample, SeriesRef, Store, StoreOptions, WalSync};
+use pilaster_storage::{RetentionLimits, Sample, SeriesRef, Store, StoreOptions, WalSync};
 
 struct Counting;
 
@@ -157,7 +157,7 @@ fn churn_does_not_grow_the_head() {
         wal_sync: WalSync::Written,
         block_ms: 60_000,
         // Old blocks go, so that what grows is the head's.
-        retention_ms: Some(300_000),
+        retention: RetentionLimits::of_ms(300_000),
         ..StoreOptions::new(dir.path())
     };
     let store = Store::open(options, env).unwrap();

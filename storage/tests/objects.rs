@@ -9,7 +9,7 @@ use pilaster_storage::env::objects::sim::{Bucket, BucketFault, BucketFaultKind};
 use pilaster_storage::env::objects::{Objects, open_url};
 use pilaster_storage::env::sim::Sim;
 use pilaster_storage::env::{Env, Files};
-use pilaster_storage::{Error, ObjectOptions, ObjectStats, Sample, Store, StoreOptions};
+use pilaster_storage::{Error, ObjectOptions, ObjectStats, RetentionLimits, Sample, Store, StoreOptions};
 
 const DIR: &str = "/data";
 const SERIES: usize = 30;
@@ -506,7 +506,7 @@ fn damage_to_the_cache_is_repaired_and_damage_to_an_object_is_told() {
 fn retention_removes_objects_after_a_while() {
     let (bucket, sim) = (Bucket::new(), Sim::new(1));
     let options = StoreOptions {
-        retention_ms: Some(5000),
+        retention: RetentionLimits::of_ms(5000),
         ..with_objects(options(bucket.seen_from(&sim, "p")), |o| o.keep_removed_ms = 1000)
     };
     let store = open(&options, &sim);

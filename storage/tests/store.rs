@@ -7,7 +7,8 @@ use pilaster_model::{Histogram, Labels, MatchOp, Matcher, TimeRange, stale_nan};
 use pilaster_storage::env::Env;
 use pilaster_storage::env::sim::Sim;
 use pilaster_storage::{
-    AppendOutcome, Error, HistogramSample, RejectReason, Rejected, Sample, SeriesRef, Snapshot, Store, StoreOptions,
+    AppendOutcome, Error, HistogramSample, RejectReason, Rejected, RetentionLimits, Sample, SeriesRef, Snapshot, Store,
+    StoreOptions,
 };
 
 fn labels(metric: &str, number: usize) -> Labels {
@@ -299,7 +300,7 @@ fn idle_series_are_forgotten_and_come_back() {
 #[test]
 fn the_log_is_cut_and_blocks_expire() {
     let dir = tempfile::tempdir().unwrap();
-    let options = StoreOptions { retention_ms: Some(20_000), wal_segment_bytes: 2000, ..options(&dir) };
+    let options = StoreOptions { retention: RetentionLimits::of_ms(20_000), wal_segment_bytes: 2000, ..options(&dir) };
     let store = open(&options);
     let series = store.series(&labels("m", 1));
     for timestamp_ms in (0..60_000).step_by(100) {
@@ -425,7 +426,7 @@ fn the_oldest_blocks_make_room() {
     let before = store.stats();
     drop(store);
     let limit_bytes = before.wal_bytes + before.block_bytes / 2;
-    options.retention_bytes = Some(limit_bytes);
+    options.retention.bytes = Some(limit_bytes);
     let store = open(&options);
     store.maintain().unwrap();
     let after = store.stats();

@@ -184,8 +184,10 @@ fn retention_rules_keep_some_series_for_longer_and_some_for_less() {
         ms: days * DAY_MS,
     };
     let options = StoreOptions {
-        retention_ms: Some(10 * DAY_MS),
-        retention_rules: vec![rule("short", 3), rule("long", 30), rule("short", 99)],
+        retention: RetentionLimits {
+            rules: vec![rule("short", 3), rule("long", 30), rule("short", 99)],
+            ..RetentionLimits::of_ms(10 * DAY_MS)
+        },
         ..options()
     };
     let store = open(&options, &sim);
@@ -207,8 +209,8 @@ fn retention_rules_keep_some_series_for_longer_and_some_for_less() {
     check(&open(&options, &sim));
     // Without rules there is the default for all; a running store is told so.
     let store = open(&options, &sim);
-    store.set_retention(RetentionLimits { ms: options.retention_ms, ..RetentionLimits::default() }).unwrap();
-    assert!(store.set_retention(RetentionLimits { ms: Some(0), ..RetentionLimits::default() }).is_err());
+    store.set_retention(RetentionLimits::of_ms(10 * DAY_MS)).unwrap();
+    assert!(store.set_retention(RetentionLimits::of_ms(0)).is_err());
     (0..25).for_each(|_| store.maintain().unwrap());
     assert!((28..=30).contains(&oldest_day(&store, "long")), "{}", oldest_day(&store, "long"));
 }
@@ -222,7 +224,10 @@ fn a_share_of_the_disk_limits_blocks() {
     drop(store);
     sim.set_capacity_bytes(10 * used_bytes);
     // 5 % of ten times as much is half.
-    let options = StoreOptions { retention_percent: Some(5.0), retention_bytes: Some(u64::MAX), ..options() };
+    let options = StoreOptions {
+        retention: RetentionLimits { percent: Some(5.0), bytes: Some(u64::MAX), ..RetentionLimits::default() },
+        ..options()
+    };
     let store = open(&options, &sim);
     assert_eq!(store.retention_limit_bytes(), Some(used_bytes / 2));
     store.maintain().unwrap();
@@ -230,7 +235,8 @@ fn a_share_of_the_disk_limits_blocks() {
     assert!(there[0] > 0 && *there.last().unwrap() == 9 * 24 + 12, "the oldest went: {there:?}");
     assert!(store.stats().block_bytes + store.stats().wal_bytes <= used_bytes / 2);
     for percent in [0.0, -1.0, 100.5, f64::NAN] {
-        let wrong = StoreOptions { retention_percent: Some(percent), ..StoreOptions::new("/other") };
+        let retention = RetentionLimits { percent: Some(percent), ..RetentionLimits::default() };
+        let wrong = StoreOptions { retention, ..StoreOptions::new("/other") };
         assert!(Store::open(wrong, sim.env()).is_err(), "{percent}");
     }
 }
@@ -238,7 +244,7 @@ fn a_share_of_the_disk_limits_blocks() {
 #[test]
 fn a_jumping_clock_expires_nothing_and_stops_nothing() {
     let sim = Sim::new(1);
-    let options = StoreOptions { retention_ms: Some(15 * DAY_MS), ..options() };
+    let options = StoreOptions { retention: RetentionLimits::of_ms(15 * DAY_MS), ..options() };
     let store = open(&options, &sim);
     let year_ms = 365 * DAY_MS;
     let start_day = 20 * 365;

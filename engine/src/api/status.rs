@@ -63,7 +63,7 @@ pub(super) async fn runtime_info(State(app): State<Arc<App>>) -> Response {
         "GOMEMLIMIT": 0,
         "GOGC": "",
         "GODEBUG": "",
-        "storageRetention": app.retention().to_string(),
+        "storageRetention": crate::retention::shown(&app.retention()),
     }))
 }
 

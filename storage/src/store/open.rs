@@ -117,7 +117,7 @@ impl Store {
             merging: Mutex::default(),
             maintenance: Mutex::new(Maintenance::new(manifest, marks, sources, env.clock.now_ms())),
             metadata,
-            retention: RwLock::new(Arc::new(options.retention())),
+            retention: RwLock::new(Arc::new(options.retention.clone())),
             metadata_gate: RwLock::default(),
             exemplars,
             counters: Counters::default(),

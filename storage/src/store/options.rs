@@ -26,13 +26,22 @@ impl RetentionRule {
 /// How much is kept, which may change while a store is open.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RetentionLimits {
+    /// Blocks whose newest sample is older than the newest of all by more than this are removed; `None` keeps all.
     pub ms: Option<i64>,
+    /// Bytes of blocks and log together beyond which the oldest blocks are removed; `None` keeps all.
     pub bytes: Option<u64>,
+    /// Percent of the whole disk that blocks and log may take together; goes before `bytes`.
     pub percent: Option<f64>,
+    /// Series that are kept for a time of their own; the first rule that fits a series counts.
     pub rules: Vec<RetentionRule>,
 }
 
 impl RetentionLimits {
+    /// Limits by time alone.
+    pub fn of_ms(ms: i64) -> RetentionLimits {
+        RetentionLimits { ms: Some(ms), ..RetentionLimits::default() }
+    }
+
     pub(super) fn check(&self) -> Result<(), Error> {
         let refuse = |reason: &str| Err(Error::InvalidOptions { reason: reason.to_owned() });
         if self.rules.iter().map(|rule| rule.ms).chain(self.ms).any(|ms| ms <= 0) {
@@ -49,14 +58,7 @@ impl RetentionLimits {
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
     pub dir: PathBuf,
-    /// Blocks whose newest sample is older than the newest of all by more than this are removed; `None` keeps all.
-    pub retention_ms: Option<i64>,
-    /// Bytes of blocks and log together beyond which the oldest blocks are removed; `None` keeps all.
-    pub retention_bytes: Option<u64>,
-    /// Percent of the whole disk that blocks and log may take together; goes before `retention_bytes`.
-    pub retention_percent: Option<f64>,
-    /// Series that are kept for a time of their own; the first rule that fits a series counts.
-    pub retention_rules: Vec<RetentionRule>,
+    pub retention: RetentionLimits,
     /// Exemplars in memory; 0 keeps none.
     pub max_exemplars: usize,
     /// Length of the time range of a fresh block.
@@ -85,10 +87,7 @@ impl StoreOptions {
         let promoted = ["job", "instance", "namespace", "pod", "container", "node", "service", "le", "quantile"];
         StoreOptions {
             dir: dir.into(),
-            retention_ms: None,
-            retention_bytes: None,
-            retention_percent: None,
-            retention_rules: Vec::new(),
+            retention: RetentionLimits::default(),
             max_exemplars: 0,
             block_ms: 7_200_000,
             block_samples: 16 << 20,
@@ -103,15 +102,6 @@ impl StoreOptions {
         }
     }
 
-    pub(super) fn retention(&self) -> RetentionLimits {
-        RetentionLimits {
-            ms: self.retention_ms,
-            bytes: self.retention_bytes,
-            percent: self.retention_percent,
-            rules: self.retention_rules.clone(),
-        }
-    }
-
     pub(super) fn check(&self) -> Result<(), Error> {
         let refuse = |reason: &str| Err(Error::InvalidOptions { reason: reason.to_owned() });
         if self.block_ms <= 0 {
@@ -123,7 +113,7 @@ impl StoreOptions {
         if self.out_of_order_ms < 0 {
             return refuse("out_of_order_ms must not be negative");
         }
-        self.retention().check()?;
+        self.retention.check()?;
         Ok(())
     }
 }
