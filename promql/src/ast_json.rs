@@ -25,48 +25,65 @@ pub fn ast_json(expr: &Expr) -> Value {
             value
         }
         ExprKind::Subquery { expr, range, step, modifiers } => {
-            let mut value = json!({
+            let value = json!({
                 "type": "subquery",
-                "expr": ast_json(expr),
                 "range": literal_ms(Some(range)),
-                "rangeExpr": expression(Some(range)),
                 "step": literal_ms(step.as_ref()),
-                "stepExpr": expression(step.as_ref()),
             });
+            let inner = [
+                ("expr", ast_json(expr)),
+                ("rangeExpr", expression(Some(range))),
+                ("stepExpr", expression(step.as_ref())),
+            ];
+            let mut value = with(value, inner);
             add_modifiers(&mut value, modifiers);
             value
         }
-        ExprKind::Call { function, args } => json!({
-            "type": "call",
-            "func": {
-                "name": function.name,
-                "argTypes": function.args.iter().copied().map(ValueType::name).collect::<Vec<_>>(),
-                "variadic": function.variadic,
-                "returnType": function.returns.name(),
-            },
-            "args": args.iter().map(ast_json).collect::<Vec<_>>(),
-        }),
-        ExprKind::Aggregate(aggregate) => json!({
-            "type": "aggregation",
-            "op": aggregate.op.name(),
-            "expr": ast_json(&aggregate.expr),
-            "param": aggregate.param.as_deref().map(ast_json),
-            "grouping": aggregate.labels,
-            "without": aggregate.without,
-        }),
-        ExprKind::Binary(binary) => json!({
-            "type": "binaryExpr",
-            "op": binary.op.symbol(),
-            "lhs": ast_json(&binary.left),
-            "rhs": ast_json(&binary.right),
-            "matching": binary.matching.as_ref().map(matching_json),
-            "bool": binary.return_bool,
-        }),
-        ExprKind::Unary { negative, expr } => {
-            json!({"type": "unaryExpr", "op": if *negative { "-" } else { "+" }, "expr": ast_json(expr)})
+        ExprKind::Call { function, args } => {
+            let value = json!({
+                "type": "call",
+                "func": {
+                    "name": function.name,
+                    "argTypes": function.args.iter().copied().map(ValueType::name).collect::<Vec<_>>(),
+                    "variadic": function.variadic,
+                    "returnType": function.returns.name(),
+                },
+            });
+            with(value, [("args", Value::Array(args.iter().map(ast_json).collect()))])
         }
-        ExprKind::Paren(inner) => json!({"type": "parenExpr", "expr": ast_json(inner)}),
+        ExprKind::Aggregate(aggregate) => {
+            let value = json!({
+                "type": "aggregation",
+                "op": aggregate.op.name(),
+                "grouping": aggregate.labels,
+                "without": aggregate.without,
+            });
+            let param = aggregate.param.as_deref().map_or(Value::Null, ast_json);
+            with(value, [("expr", ast_json(&aggregate.expr)), ("param", param)])
+        }
+        ExprKind::Binary(binary) => {
+            let value = json!({
+                "type": "binaryExpr",
+                "op": binary.op.symbol(),
+                "matching": binary.matching.as_ref().map(matching_json),
+                "bool": binary.return_bool,
+            });
+            with(value, [("lhs", ast_json(&binary.left)), ("rhs", ast_json(&binary.right))])
+        }
+        ExprKind::Unary { negative, expr } => {
+            let value = json!({"type": "unaryExpr", "op": if *negative { "-" } else { "+" }});
+            with(value, [("expr", ast_json(expr))])
+        }
+        ExprKind::Paren(inner) => with(json!({"type": "parenExpr"}), [("expr", ast_json(inner))]),
     }
+}
+
+/// An object with more members, which are moved into it: `json!` would copy them, at every level again.
+fn with<const N: usize>(mut object: Value, members: [(&str, Value); N]) -> Value {
+    for (name, value) in members {
+        object[name] = value;
+    }
+    object
 }
 
 fn selector_json(kind: &str, selector: &VectorSelector) -> Value {
@@ -117,7 +134,9 @@ fn expression(duration: Option<&Duration>) -> Value {
 }
 
 fn duration_json(expr: &DurationExpr, wrapped: bool) -> Value {
-    let node = |op: &str, lhs: Value, rhs: Value| json!({"type": "durationExpr", "op": op, "lhs": lhs, "rhs": rhs, "wrapped": wrapped});
+    let node = |op: &str, lhs: Value, rhs: Value| {
+        with(json!({"type": "durationExpr", "op": op, "wrapped": wrapped}), [("lhs", lhs), ("rhs", rhs)])
+    };
     let inner = |expr: &DurationExpr| duration_json(expr, false);
     match &expr.kind {
         DurationExprKind::Number(value) => {

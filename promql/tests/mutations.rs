@@ -1,8 +1,10 @@
 //! Queries of the scripts, mutated: what the fuzz targets of `promql/fuzz` check, without a fuzzer. More of them with
 //! `PROMQL_MUTATIONS=1000000` and another `PROMQL_SEED`.
 
-#[path = "../fuzz/fuzz_targets/checks.rs"]
-mod checks;
+#[path = "../fuzz/fuzz_targets/check_evaluation.rs"]
+mod check_evaluation;
+#[path = "../fuzz/fuzz_targets/check_parsing.rs"]
+mod check_parsing;
 
 mod script_files;
 
@@ -144,9 +146,9 @@ fn mutated_queries_neither_panic_nor_depend_on_tiles() {
         for _ in 0..random.below(5) {
             mutate(&mut text, &corpus, &mut random);
         }
-        checks::check_parsing(&text);
+        check_parsing::check_parsing(&text);
         if nth % 4 == 0 && text.len() < 300 && parse(&text, &ParseOptions::all()).is_ok() {
-            checks::check_evaluation(&about_ours(&text, &mut random));
+            check_evaluation::check_evaluation(&about_ours(&text, &mut random));
             evaluated += 1;
         }
     }

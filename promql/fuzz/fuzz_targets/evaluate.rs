@@ -2,7 +2,7 @@
 
 #![no_main]
 
-mod checks;
+mod check_evaluation;
 
 use libfuzzer_sys::fuzz_target;
 
@@ -11,6 +11,6 @@ const MOST_BYTES: usize = 300;
 
 fuzz_target!(|query: &str| {
     if query.len() <= MOST_BYTES {
-        checks::check_evaluation(query);
+        check_evaluation::check_evaluation(query);
     }
 });

@@ -1,27 +1,13 @@
-//! What must hold for any text, whoever makes it up: the fuzzer, or the test that mutates the queries of scripts.
+//! What must hold for any query, whoever makes it up: the fuzzer, or the test that mutates the queries of scripts.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use pilaster_model::{Histogram, Labels, Span};
-use pilaster_promql::ast_json::ast_json;
-use pilaster_promql::parser::{ParseOptions, parse};
-use pilaster_promql::pretty::pretty;
+use pilaster_promql::parser::ParseOptions;
 use pilaster_promql::promqltest::{LoadedSample, LoadedSeries, LoadedValue, MemorySource};
 use pilaster_promql::source::Source;
 use pilaster_promql::{Engine, EngineOptions, QueryValue};
-
-/// Parsing `text` does not panic, and what parses prints to text that parses and prints the same.
-pub fn check_parsing(text: &str) {
-    let options = ParseOptions::all();
-    let Ok(expr) = parse(text, &options) else { return };
-    let _ = ast_json(&expr);
-    // Matchers are printed in order, so the trees themselves may differ.
-    for printed in [expr.to_string(), pretty(&expr)] {
-        let again = parse(&printed, &options).unwrap_or_else(|error| panic!("{text:?} as {printed:?}: {error}"));
-        assert_eq!(again.to_string(), expr.to_string(), "{text:?} printed as {printed:?}");
-    }
-}
 
 /// Evaluating `query` over a few samples of every kind (series `x`, `y` and `h`) does not panic, and a plan cut into
 /// tiles and partitions gives what a whole one gives.
