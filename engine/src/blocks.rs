@@ -34,7 +34,11 @@ pub fn object_options(flags: &Flags, config: &BlocksConfig, env: &Env) -> Result
     }))
 }
 
-fn open(place: &BlockPlace, env: &Env) -> Result<Arc<dyn Objects>, String> {
+/// The object store at a place.
+///
+/// # Errors
+/// As [`object_options`].
+pub fn open(place: &BlockPlace, env: &Env) -> Result<Arc<dyn Objects>, String> {
     let mut options = credentials(&place.url, std::env::vars());
     options.extend(place.options.iter().cloned());
     open_url(&place.url, &options, env.files.clone())

@@ -75,7 +75,9 @@ impl StoreWorld {
             let _ = std::fs::remove_dir_all(home.dir.path().join("cache"));
             let store = open(&home, self.place)?;
             if self.place == Place::Levels {
-                let blocks = inspect::list_blocks(&Env::real(), home.dir.path()).map_err(|error| error.to_string())?;
+                let blocks = inspect::Place::new(&Env::real(), home.dir.path(), None)
+                    .and_then(|place| place.blocks())
+                    .map_err(|error| error.to_string())?;
                 self.levels.extend(blocks.iter().map(|block| block.level));
             }
             self.store = Some((home, store));

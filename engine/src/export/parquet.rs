@@ -5,7 +5,7 @@ use std::path::Path;
 
 use pilaster_storage::block::{BlockSeries, WriteOptions, write_block};
 use pilaster_storage::env::Env;
-use pilaster_storage::inspect::list_blocks;
+use pilaster_storage::inspect::Place;
 
 use super::{OWN, selection};
 use crate::arguments::Arguments;
@@ -21,7 +21,7 @@ pub(super) fn run(words: &[&str]) -> Result<(), Failure> {
     let Some(output) = arguments.get("--output") else {
         return Err("required flag --output not provided".to_owned().into());
     };
-    if list_blocks(&Env::real(), Path::new(output)).is_ok() {
+    if Place::new(&Env::real(), Path::new(output), None).is_ok_and(|place| place.blocks().is_ok()) {
         return Err(format!("{output} is a data directory itself").into());
     }
     let selection = selection(&arguments)?;

@@ -17,7 +17,7 @@ use anyhow::{Context, anyhow, bail};
 use pilaster_model::{Columns, Labels, TimeRange};
 use pilaster_storage::block::BlockSeries;
 use pilaster_storage::env::Env;
-use pilaster_storage::{BlockImport, Imported, Store, StoreOptions};
+use pilaster_storage::{BlockImport, Imported, ObjectOptions, Store, StoreOptions};
 
 use crate::arguments::{Arguments, Flag};
 use crate::blocks::object_options;
@@ -118,6 +118,12 @@ pub(crate) fn open_store(arguments: &Arguments) -> anyhow::Result<Arc<Store>> {
 /// The store in `dir`, with its blocks where a configuration file or a flag says.
 pub(crate) fn open_store_at(dir: &Path, arguments: &Arguments) -> anyhow::Result<Arc<Store>> {
     let env = Env::real();
+    let options = StoreOptions { blocks: blocks_of(arguments, &env)?, ..StoreOptions::new(dir) };
+    Store::open(options, env).with_context(|| format!("cannot use the data directory {}", dir.display()))
+}
+
+/// Where flags or a configuration file say that blocks are; `None` for the data directory.
+pub(crate) fn blocks_of(arguments: &Arguments, env: &Env) -> anyhow::Result<Option<ObjectOptions>> {
     let given = STORE.iter().filter(|(name, _)| *name != "--storage.tsdb.path");
     let words: Vec<String> = given.filter_map(|(name, _)| Some(format!("{name}={}", arguments.get(name)?))).collect();
     let flags = match flags::parse(&words) {
@@ -129,9 +135,7 @@ pub(crate) fn open_store_at(dir: &Path, arguments: &Arguments) -> anyhow::Result
         Some(file) => Config::load(Path::new(file)).with_context(|| format!("error loading config from {file:?}"))?,
         None => Config::parse("", Path::new(""))?,
     };
-    let blocks = object_options(&flags, &config.blocks, &env).map_err(|error| anyhow!("storage.blocks: {error}"))?;
-    let options = StoreOptions { blocks, ..StoreOptions::new(dir) };
-    Store::open(options, env).with_context(|| format!("cannot use the data directory {}", dir.display()))
+    object_options(&flags, &config.blocks, env).map_err(|error| anyhow!("storage.blocks: {error}"))
 }
 
 /// The samples of a series that lie in `range`, as a block takes them; `None` where there are none.

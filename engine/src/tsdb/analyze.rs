@@ -6,14 +6,13 @@ use anyhow::{Context, anyhow};
 use pilaster_model::METRIC_NAME;
 use pilaster_promql::parser::parse_selector;
 use pilaster_storage::env::Env;
-use pilaster_storage::inspect::{list_blocks, open_block};
 
-use super::{directory, go_duration};
+use super::{PLACE, directory, go_duration, place};
 use crate::arguments::Arguments;
 use crate::import::Failure;
 
 pub(super) fn run(words: &[&str]) -> Result<(), Failure> {
-    let arguments = Arguments::parse(words, &[("--limit", true), ("--match", true)])?;
+    let arguments = Arguments::parse(words, &[&PLACE[..], &[("--limit", true), ("--match", true)]].concat())?;
     let limit: usize = arguments.number("--limit", 20)?;
     let dir = directory(&arguments, 2)?;
     let matchers = match arguments.get("--match") {
@@ -21,13 +20,14 @@ pub(super) fn run(words: &[&str]) -> Result<(), Failure> {
         None => Vec::new(),
     };
     let env = Env::real();
-    let blocks = list_blocks(&env, dir).map_err(anyhow::Error::from)?;
+    let place = place(&env, dir, &arguments)?;
+    let blocks = place.blocks().map_err(anyhow::Error::from)?;
     let meta = match arguments.words.get(1) {
         Some(name) => blocks.iter().find(|block| block.name == *name),
         None => blocks.iter().max_by_key(|block| block.max_ms),
     };
     let meta = meta.ok_or_else(|| anyhow!("block not found"))?;
-    let block = open_block(&env, dir, meta).with_context(|| format!("cannot read block {}", meta.name))?;
+    let block = place.open(meta).with_context(|| format!("cannot read block {}", meta.name))?;
     let ids = block.select(&matchers);
 
     println!("Block ID: {}", meta.name);

@@ -2,9 +2,8 @@
 
 use pilaster_storage::block::BlockMeta;
 use pilaster_storage::env::Env;
-use pilaster_storage::inspect;
 
-use super::{directory, print_table};
+use super::{PLACE, directory, place, print_table};
 use crate::arguments::Arguments;
 use crate::import::{Failure, bytes, grouped, time_text};
 
@@ -12,10 +11,11 @@ use crate::import::{Failure, bytes, grouped, time_text};
 const WIDTH: usize = 48;
 
 pub(super) fn verify(words: &[&str]) -> Result<(), Failure> {
-    let arguments = Arguments::parse(words, &[])?;
+    let arguments = Arguments::parse(words, &PLACE)?;
     let dir = directory(&arguments, 1)?;
     let env = Env::real();
-    let blocks = inspect::list_blocks(&env, dir).map_err(anyhow::Error::from)?;
+    let place = place(&env, dir, &arguments)?;
+    let blocks = place.blocks().map_err(anyhow::Error::from)?;
     let span = (blocks.iter().map(|block| block.min_ms).min(), blocks.iter().map(|block| block.max_ms).max());
     let (Some(from_ms), Some(to_ms)) = span else {
         println!("no blocks");
@@ -24,7 +24,7 @@ pub(super) fn verify(words: &[&str]) -> Result<(), Failure> {
     let mut damaged = Vec::new();
     let mut rows = Vec::new();
     for block in &blocks {
-        let checked = inspect::verify_block(&env, dir, block);
+        let checked = place.verify(block);
         let state = if checked.is_ok() { "ok" } else { "DAMAGED" };
         rows.push(vec![
             picture(block, from_ms, to_ms, checked.is_ok()),
@@ -58,14 +58,15 @@ fn picture(block: &BlockMeta, from_ms: i64, to_ms: i64, sound: bool) -> String {
 }
 
 pub(super) fn repair(words: &[&str]) -> Result<(), Failure> {
-    let arguments = Arguments::parse(words, &[])?;
+    let arguments = Arguments::parse(words, &PLACE)?;
     let dir = directory(&arguments, 1)?;
-    let done = inspect::repair(&Env::real(), dir).map_err(anyhow::Error::from)?;
+    let env = Env::real();
+    let done = place(&env, dir, &arguments)?.repair().map_err(anyhow::Error::from)?;
     for name in &done.rebuilt {
         println!("{name}: index made again from its sample file");
     }
     for (name, reason) in &done.set_aside {
-        println!("{name}: set aside to {}: {reason}", done.aside.display());
+        println!("{name}: set aside to {}: {reason}", done.aside);
     }
     println!(
         "{} blocks sound, {} indexes made again, {} blocks set aside",

@@ -1,16 +1,16 @@
 //! `pilaster tsdb list`: the blocks, in the columns of promtool.
 
 use pilaster_storage::env::Env;
-use pilaster_storage::inspect::list_blocks;
 
-use super::{directory, go_duration, print_table};
+use super::{PLACE, directory, go_duration, place, print_table};
 use crate::arguments::Arguments;
 use crate::import::{Failure, bytes, time_text};
 
 pub(super) fn run(words: &[&str]) -> Result<(), Failure> {
-    let arguments = Arguments::parse(words, &[("-r", false), ("--human-readable", false)])?;
+    let arguments = Arguments::parse(words, &[&PLACE[..], &[("-r", false), ("--human-readable", false)]].concat())?;
     let readable = arguments.has("-r") || arguments.has("--human-readable");
-    let blocks = list_blocks(&Env::real(), directory(&arguments, 1)?).map_err(anyhow::Error::from)?;
+    let env = Env::real();
+    let blocks = place(&env, directory(&arguments, 1)?, &arguments)?.blocks().map_err(anyhow::Error::from)?;
     let head = [
         "BLOCK NAME",
         "MIN TIME",

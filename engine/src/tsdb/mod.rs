@@ -10,8 +10,14 @@ mod list;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::arguments::Arguments;
-use crate::import::{DEFAULT_DATA, Failure, finish};
+use anyhow::anyhow;
+use pilaster_storage::env::Env;
+use pilaster_storage::inspect::{Place, address};
+
+use crate::arguments::{Arguments, Flag};
+use crate::blocks::open;
+use crate::config::BlockPlace;
+use crate::import::{DEFAULT_DATA, Failure, blocks_of, finish};
 
 use dump::dump_openmetrics;
 pub(crate) use dump::{Selection, selectors, write_openmetrics};
@@ -23,12 +29,13 @@ const USAGE: &str = "usage: pilaster tsdb list [-r] [DIR]
        pilaster tsdb dump [--min-time=MS] [--max-time=MS] [--match=SELECTOR]... [--format=prom|seriesjson] [DIR]
        pilaster tsdb dump-openmetrics [--min-time=MS] [--max-time=MS] [--match=SELECTOR]... [DIR]
 
-DIR is the data directory (default data/).
+DIR is the data directory (default data/). Where its blocks are in an object store, they are found there by what the
+environment says (AWS_..., GOOGLE_..., AZURE_...), or by --config.file=FILE or --storage.blocks.url=URL.
 
   list              the blocks
   analyze           churn and cardinality of a block (default the last)
   verify            reads every byte of every block, compares all checksums, and draws the blocks over time
-  repair            makes damaged indexes again, and moves blocks that cannot be read to DIR/set-aside; nothing is cut
+  repair            makes damaged indexes again, and moves blocks that cannot be read to set-aside; nothing is cut
   dump              all samples, a line each
   dump-openmetrics  the same for other servers; native histograms and staleness markers have no form there
 ";
@@ -49,6 +56,22 @@ pub fn run(words: &[&str]) -> ExitCode {
         _ => Err(Failure::Usage("expected a command of tsdb".to_owned())),
     };
     finish(done, USAGE)
+}
+
+/// Flags that say where blocks are.
+const PLACE: [Flag; 2] = [("--config.file", true), ("--storage.blocks.url", true)];
+
+/// The blocks of the data directory `dir`: where flags or a configuration say, else where the directory itself does.
+fn place<'a>(env: &'a Env, dir: &'a Path, arguments: &Arguments) -> anyhow::Result<Place<'a>> {
+    let given = blocks_of(arguments, env)?.map(|options| options.objects);
+    let objects = match given {
+        Some(objects) => Some(objects),
+        None => match address(env, dir)? {
+            Some(url) => Some(open(&BlockPlace { url, options: Vec::new() }, env).map_err(|error| anyhow!(error))?),
+            None => None,
+        },
+    };
+    Ok(Place::new(env, dir, objects)?)
 }
 
 /// The data directory, which may be left out.

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,26 +19,21 @@ use super::index::{Content, Counts, Group, Page, Part};
 use super::page::{PageDecoder, PageRef, parse_header, parse_runs};
 use super::schema;
 use super::seal::seal;
-use super::source::LocalBlocks;
 use super::timeline::Timelines;
 use super::varint::Cursor;
-use super::write::{FORMAT, placed_pages, temporary, write_index};
-use super::{BlockError, BlockMeta};
-use crate::env::Files;
+use super::write::{FORMAT, placed_pages};
+use super::{BlockError, BlockFiles, BlockMeta, FileMeta};
 
-/// Writes the index file of the block that `meta` describes below `dir`, the data directory, anew; the old one is
-/// replaced at once or not at all. Answers the description of the block with its new index.
+/// Writes the index file of the block that `meta` describes in `source` anew; the old one is replaced at once or not at
+/// all. Answers the description of the block with its new index.
 ///
 /// # Errors
 /// The sample file is damaged, or was not written by [`super::write_block`].
-pub fn rebuild_index(files: Arc<dyn Files>, dir: &Path, meta: &BlockMeta) -> Result<BlockMeta, BlockError> {
+pub fn rebuild_index(source: Arc<dyn BlockFiles>, meta: &BlockMeta) -> Result<BlockMeta, BlockError> {
     let [samples, index] = meta.both_files()?;
-    let bytes = index_bytes(&CheckedFile::measure(Arc::new(LocalBlocks::new(files.clone(), dir)), samples.clone())?)?;
-    let written = write_index(&*files, dir, &index.path, &bytes)?;
-    let (from, to) = (temporary(dir, &index.path), dir.join(&index.path));
-    files.rename(&from, &to).map_err(BlockError::io("rename", &from))?;
-    let day = to.parent().unwrap_or(dir);
-    files.sync_dir(day).map_err(BlockError::io("sync", day))?;
+    let bytes = index_bytes(&CheckedFile::measure(source.clone(), samples.clone())?)?;
+    let written = FileMeta::of(&index.path, &bytes);
+    source.replace(&written, &bytes).map_err(BlockError::io("write", &source.path(&written)))?;
     Ok(BlockMeta { files: vec![samples.clone(), written], ..meta.clone() })
 }
 

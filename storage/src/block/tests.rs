@@ -137,7 +137,7 @@ fn check(series: Vec<BlockSeries>, level: u8) -> (Sim, Block) {
     let bytes = sim.read(&Path::new(DIR).join(&meta.files[0].path)).unwrap();
     assert!(rows_by_parquet(bytes) == expected_rows, "a general reader sees something else");
 
-    let rebuilt = rebuild_index(Arc::new(sim.clone()), Path::new(DIR), &meta).unwrap();
+    let rebuilt = rebuild_index(Arc::new(LocalBlocks::new(Arc::new(sim.clone()), Path::new(DIR))), &meta).unwrap();
     assert_eq!(rebuilt, meta, "the rebuilt index is the one that was written");
 
     // Parts of time, and ids out of order.
@@ -265,7 +265,7 @@ fn a_block_from_before_checksums_stood_in_its_index_is_read() {
     sim.flip_bit(&path, 30, 1);
     assert!(verify(Arc::new(LocalBlocks::new(files.clone(), Path::new(DIR))), &meta).unwrap_err().is_corruption());
     assert_eq!(open().unwrap().read_many(&[0, 3], TimeRange::ALL).unwrap(), expected);
-    let repaired = rebuild_index(files.clone(), Path::new(DIR), &meta).unwrap();
+    let repaired = rebuild_index(Arc::new(LocalBlocks::new(files.clone(), Path::new(DIR))), &meta).unwrap();
     Block::open(files.clone(), Path::new(DIR), repaired).unwrap().verify().unwrap();
     sim.flip_bit(&Path::new(DIR).join(&meta.files[0].path), 900, 1);
     assert!(open().unwrap_err().is_corruption() || open().unwrap().read_many(&[0, 1, 2], TimeRange::ALL).is_err());
@@ -340,7 +340,7 @@ fn a_lost_or_damaged_index_is_made_again() {
     sim.remove(&index).unwrap();
     open().unwrap().verify().unwrap();
     sim.cut(&index, 10);
-    assert_eq!(rebuild_index(files.clone(), Path::new(DIR), &meta).unwrap(), meta);
+    assert_eq!(rebuild_index(Arc::new(LocalBlocks::new(files.clone(), Path::new(DIR))), &meta).unwrap(), meta);
     block.verify().unwrap();
 
     // A disk that takes no more: the block opens, its index stays as it is.
@@ -352,7 +352,9 @@ fn a_lost_or_damaged_index_is_made_again() {
 
     sim.flip_bit(&samples, 1_000, 0);
     assert!(open().unwrap_err().is_corruption());
-    assert!(rebuild_index(files.clone(), Path::new(DIR), &meta).unwrap_err().is_corruption());
+    assert!(
+        rebuild_index(Arc::new(LocalBlocks::new(files.clone(), Path::new(DIR))), &meta).unwrap_err().is_corruption()
+    );
 }
 
 #[test]

@@ -290,7 +290,7 @@ impl BlockPaths {
 }
 
 /// Never ends in `.parquet`, so that no glob finds it.
-pub(super) fn temporary(dir: &Path, path: &str) -> PathBuf {
+fn temporary(dir: &Path, path: &str) -> PathBuf {
     dir.join(format!("{path}.tmp"))
 }
 
@@ -310,7 +310,7 @@ fn civil_date(days: i64) -> (i64, i64, i64) {
 }
 
 /// Writes an index file under its temporary name.
-pub(super) fn write_index(files: &dyn Files, dir: &Path, name: &str, bytes: &[u8]) -> Result<FileMeta, BlockError> {
+fn write_index(files: &dyn Files, dir: &Path, name: &str, bytes: &[u8]) -> Result<FileMeta, BlockError> {
     use std::io::Write;
     let path = temporary(dir, name);
     let mut writer = RangeWriter::create(files, &path)?;

@@ -14,6 +14,7 @@ mod blocks;
 mod cache;
 mod directory;
 mod objects;
+mod plain;
 mod record;
 mod recover;
 mod sources;
@@ -22,7 +23,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use cache::CacheStats;
-pub(crate) use recover::set_aside;
+pub(crate) use plain::PlainObjects;
+pub(crate) use record::Record;
+pub(crate) use recover::{ASIDE_DIR, set_aside};
 pub(crate) use sources::SourceBlocks;
 
 use crate::Error;
@@ -81,7 +84,7 @@ pub struct ObjectStats {
 ///
 /// # Errors
 /// What says so cannot be read.
-pub(crate) fn address(env: &Env, dir: &Path) -> Result<Option<String>, Error> {
+pub fn address(env: &Env, dir: &Path) -> Result<Option<String>, Error> {
     Ok(record::Pointer::load(&*env.files, dir)?.map(|pointer| pointer.url))
 }
 
