@@ -55,6 +55,9 @@ pub struct LogPosition {
     pub closed_before_ms: i64,
     pub flushed_sequence: u64,
     pub log_from_sequence: u64,
+    /// What was deleted in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tombstones: Vec<Tombstone>,
 }
 
 /// A block on its way out.
@@ -163,24 +166,29 @@ impl Manifest {
     /// nothing in it is taken for flushed.
     pub fn taken_over_by(self, log: &str) -> Manifest {
         let mut earlier_logs = self.earlier_logs;
+        // Of that log we have nothing, and whoever comes back with it must not bring back what was deleted.
+        let mut tombstones = self.tombstones;
+        let in_log = tombstones.iter().filter(|tombstone| tombstone.head || tombstone.log_before > 0);
+        let in_log = in_log.map(|tombstone| Tombstone { blocks: Vec::new(), ..tombstone.clone() }).collect();
+        tombstones.iter_mut().for_each(Tombstone::leave_blocks_only);
+        tombstones.retain(|tombstone| !tombstone.is_done());
         earlier_logs.push(LogPosition {
             log: self.log,
             closed_before_ms: self.closed_before_ms,
             flushed_sequence: self.flushed_sequence,
             log_from_sequence: self.log_from_sequence,
+            tombstones: in_log,
         });
         let fresh = LogPosition {
             log: log.to_owned(),
             closed_before_ms: self.closed_before_ms,
             flushed_sequence: 0,
             log_from_sequence: 0,
+            tombstones: Vec::new(),
         };
         let known = earlier_logs.iter().position(|position| position.log == log);
         let own = known.map_or(fresh, |at| earlier_logs.remove(at));
-        // Of that other log we have nothing.
-        let mut tombstones = self.tombstones;
-        tombstones.iter_mut().for_each(Tombstone::leave_blocks_only);
-        tombstones.retain(|tombstone| !tombstone.is_done());
+        tombstones.extend(own.tombstones);
         earlier_logs.drain(..earlier_logs.len().saturating_sub(EARLIER_LOGS));
         Manifest {
             log: own.log,

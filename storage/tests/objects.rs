@@ -246,6 +246,82 @@ fn a_prefix_belongs_to_one_data_directory() {
 }
 
 #[test]
+fn what_was_deleted_in_a_log_stays_deleted_when_it_comes_back() {
+    let bucket = Bucket::new();
+    let (one, other) = (Sim::new(1), Sim::new(2));
+    let take_over = |sim: &Sim| with_objects(options(bucket.seen_from(sim, "p")), |o| o.take_over = true);
+    let first = open(&take_over(&one), &one);
+    fill(&first, 0..3, [100, 200]);
+    first.flush().unwrap();
+    fill(&first, 0..3, [1300, 1400]);
+    // In a block, and in the log alone.
+    first.delete(&[Matcher::equal("number", "0001")], TimeRange::new(150, 1350)).unwrap();
+    let expected = all(&first);
+    assert_eq!(expected.len(), 12 - 2);
+    drop(first);
+    let second = open(&take_over(&other), &other);
+    assert_eq!(all(&second).len(), 5, "the block only");
+    fill(&second, 5..6, [1300]);
+    second.flush().unwrap();
+    drop(second);
+    let first = open(&take_over(&one), &one);
+    let there = |store: &Store| {
+        let mut there = all(store);
+        there.retain(|(number, _), _| number != "0005");
+        there
+    };
+    assert_eq!(there(&first), expected);
+    first.flush().unwrap();
+    first.clean_tombstones().unwrap();
+    drop(first);
+    assert_eq!(there(&open(&take_over(&one), &one)), expected);
+}
+
+#[test]
+fn a_damaged_manifest_is_replaced_by_its_copy_and_the_copy_by_it() {
+    for damage in 0..3 {
+        let (bucket, sim) = (Bucket::new(), Sim::new(1));
+        let options = options(bucket.seen_from(&sim, "p"));
+        let store = open(&options, &sim);
+        for from_ms in [0, 1000] {
+            fill(&store, 0..3, (from_ms..from_ms + 1000).step_by(100));
+            store.flush().unwrap();
+        }
+        fill(&store, 0..3, [2000]);
+        drop(store);
+        let copy = Path::new(DIR).join("manifest.jsonl");
+        if damage != 1 {
+            bucket.flip_bit("p/manifest.jsonl", 60, 2);
+        }
+        if damage != 0 {
+            sim.flip_bit(&copy, 60, 2);
+        }
+        if damage == 2 {
+            let error = Store::open(options, sim.env()).unwrap_err();
+            assert!(error.is_corruption(), "nobody knows: {error}");
+            continue;
+        }
+        for _ in 0..2 {
+            let store = open(&options, &sim);
+            assert_eq!(all(&store).len(), 3 * 21);
+            store.flush().unwrap();
+            store.maintain().unwrap();
+            assert_eq!(all(&store).len(), 3 * 21);
+        }
+    }
+
+    // Before the first blocks are brought there, the one in the directory is the only one.
+    let (bucket, sim) = (Bucket::new(), Sim::new(1));
+    let moved = options(bucket.seen_from(&sim, "p"));
+    let store = open(&StoreOptions { blocks: None, ..moved.clone() }, &sim);
+    fill(&store, 0..3, (0..1000).step_by(100));
+    store.flush().unwrap();
+    drop(store);
+    sim.flip_bit(&Path::new(DIR).join("manifest.jsonl"), 60, 2);
+    assert_eq!(all(&open(&moved, &sim)).len(), 30);
+}
+
+#[test]
 fn a_copied_data_directory_does_not_write_over_its_original() {
     let (bucket, sim, copy) = (Bucket::new(), Sim::new(1), Sim::new(2));
     let (original, copied) = (options(bucket.seen_from(&sim, "p")), options(bucket.seen_from(&copy, "p")));

@@ -29,13 +29,7 @@ impl DirectoryHome {
                 format!("the blocks of {dir:?} are at {}: name it as storage.blocks.url ({POINTER})", pointer.url);
             return Err(Error::InvalidOptions { reason });
         }
-        let is_there = Manifest::is_there(&*env.files, dir);
-        let manifest = match Manifest::load(&*env.files, dir) {
-            Err(Error::Corrupt { reason, .. }) => recover::rebuild(env, dir, &reason)?,
-            // Without it every block would look dead.
-            Ok(_) if !is_there && recover::has_blocks(&*env.files, dir)? => recover::rebuild(env, dir, "is missing")?,
-            other => other?,
-        };
+        let manifest = recover::load_or_rebuild(env, dir)?;
         // An earlier life may have failed to make its last manifest durable. It must be before anything it does not
         // name is removed.
         env.files.sync_dir(dir).map_err(Error::io("sync", dir))?;

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::recover;
 use crate::Error;
 use crate::env::objects::{ObjectError, Objects, Put, Version};
 use crate::env::{Env, Files, atomic_write};
@@ -86,7 +87,6 @@ impl Record {
         take_over: bool,
     ) -> Result<(Record, Manifest), Error> {
         let files = &*env.files;
-        let copy = Manifest::load(files, dir)?;
         let pointer = match Pointer::load(files, dir)? {
             Some(pointer) if pointer.url == objects.place() => pointer,
             Some(pointer) => {
@@ -99,6 +99,18 @@ impl Record {
                 pointer.store(files, dir)?;
                 pointer
             }
+        };
+        let copy = if pointer.known == 0 {
+            // Nothing was brought there yet that it could name.
+            recover::load_or_rebuild(env, dir)?
+        } else {
+            Manifest::load(files, dir).or_else(|error| match error {
+                Error::Corrupt { .. } => {
+                    tracing::error!(%error, "the local copy of the manifest is damaged");
+                    Ok(Manifest::default())
+                }
+                other => Err(other),
+            })?
         };
         let mut record =
             Record { env: env.clone(), dir: dir.to_owned(), objects, pointer, version: None, settled: false };
@@ -114,6 +126,17 @@ impl Record {
                 tracing::error!(%error, "the object store cannot be reached: starting with the last manifest known");
                 copy
             }
+            // What came after the copy is in the log for the same reason.
+            Err(error @ Error::Corrupt { .. })
+                if copy.log == record.pointer.log && copy.put_number != 0 && record.is_ours(&copy) =>
+            {
+                tracing::error!(%error, "the manifest in the object store is damaged: putting the last one known there");
+                record.version = record.stored()?.map(|(_, version)| version);
+                record.settled = true;
+                let mut manifest = copy;
+                record.store(&mut manifest)?;
+                manifest
+            }
             Err(error) => return Err(error),
         };
         Ok((record, manifest))
@@ -125,12 +148,16 @@ impl Record {
     }
 
     fn fetch(&self) -> Result<Option<(Manifest, Version)>, Error> {
+        let Some((bytes, version)) = self.stored()? else { return Ok(None) };
+        let path = PathBuf::from(format!("{}/{FILE}", self.objects.place()));
+        Ok(Some((Manifest::decode(&path, &bytes)?, version)))
+    }
+
+    /// What stands in the store in the place of the manifest.
+    fn stored(&self) -> Result<Option<(Bytes, Version)>, Error> {
         match self.objects.get(FILE, None) {
-            Ok(Some((bytes, version))) => {
-                let path = PathBuf::from(format!("{}/{FILE}", self.objects.place()));
-                Ok(Some((Manifest::decode(&path, &bytes)?, version)))
-            }
-            Ok(None) | Err(ObjectError::NotFound { .. }) => Ok(None),
+            Ok(there) => Ok(there),
+            Err(ObjectError::NotFound { .. }) => Ok(None),
             Err(error) => Err(Error::Objects(error)),
         }
     }

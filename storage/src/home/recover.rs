@@ -18,9 +18,19 @@ use crate::manifest::{FILE, Manifest};
 /// Where files go that nobody can read, as they are.
 pub const ASIDE_DIR: &str = "set-aside";
 
-/// Whether there are sample files below `dir`.
-pub fn has_blocks(files: &dyn Files, dir: &Path) -> Result<bool, Error> {
-    Ok(!pairs(files, dir)?.is_empty())
+/// The manifest of `dir`, whose blocks are in it; made again where it is damaged, or where there are blocks and no manifest.
+///
+/// # Errors
+/// As [`rebuild`]; or it is of a later version.
+pub fn load_or_rebuild(env: &Env, dir: &Path) -> Result<Manifest, Error> {
+    let files = &*env.files;
+    let is_there = Manifest::is_there(files, dir);
+    match Manifest::load(files, dir) {
+        Err(Error::Corrupt { reason, .. }) => rebuild(env, dir, &reason),
+        // Without it every block would look dead.
+        Ok(_) if !is_there && !pairs(files, dir)?.is_empty() => rebuild(env, dir, "is missing"),
+        other => other,
+    }
 }
 
 /// Paths of sample file and index file, by the name of their block; those that are there.
@@ -47,7 +57,7 @@ fn pairs(files: &dyn Files, dir: &Path) -> Result<BTreeMap<String, [Option<Strin
 ///
 /// # Errors
 /// A file cannot be read or written. The next try begins anew.
-pub fn rebuild(env: &Env, dir: &Path, reason: &str) -> Result<Manifest, Error> {
+fn rebuild(env: &Env, dir: &Path, reason: &str) -> Result<Manifest, Error> {
     let files = &*env.files;
     let source = Arc::new(LocalBlocks::new(env.files.clone(), dir));
     let mut blocks = Vec::new();
