@@ -23,6 +23,30 @@ pub enum FloatAggregate {
     Stdvar,
 }
 
+/// Whether there is a value, step by step.
+trait Valid: Copy {
+    /// From the step `first` on, for `count` steps at least.
+    fn flags(self, first: usize, count: usize) -> impl Iterator<Item = bool>;
+}
+
+impl Valid for &[bool] {
+    #[inline(always)]
+    fn flags(self, first: usize, count: usize) -> impl Iterator<Item = bool> {
+        self[first..first + count].iter().copied()
+    }
+}
+
+/// There always is.
+#[derive(Clone, Copy)]
+struct AllValid;
+
+impl Valid for AllValid {
+    #[inline(always)]
+    fn flags(self, _: usize, _: usize) -> impl Iterator<Item = bool> {
+        std::iter::repeat(true)
+    }
+}
+
 /// Steps handled per look at whether a mean is about to overflow.
 const CHUNK: usize = 64;
 
@@ -75,11 +99,16 @@ impl Accumulator {
     /// Adds one series: a value at every step where it is valid.
     pub fn add(&mut self, values: &[f64], valid: &[bool]) {
         debug_assert!(values.len() == self.seen.len() && valid.len() == values.len(), "one cell per step");
-        vectorized(|| self.add_cells(values, valid));
+        // Most rows have a value everywhere: then nothing has to be left out.
+        let all = !valid.contains(&false);
+        vectorized(
+            #[inline(always)]
+            || if all { self.add_cells(values, AllValid) } else { self.add_cells(values, valid) },
+        );
     }
 
     #[inline(always)]
-    fn add_cells(&mut self, values: &[f64], valid: &[bool]) {
+    fn add_cells(&mut self, values: &[f64], valid: impl Valid) {
         match self.op {
             FloatAggregate::Sum => self.add_to_sums(values, valid, 0),
             FloatAggregate::Avg => self.add_to_means(values, valid),
@@ -88,19 +117,20 @@ impl Accumulator {
             FloatAggregate::Max => self.keep_extremes(values, valid, |kept, value| kept < value),
             FloatAggregate::Stddev | FloatAggregate::Stdvar => self.add_to_variances(values, valid),
         }
-        for (seen, &valid) in self.seen.iter_mut().zip(valid) {
+        let steps = self.seen.len();
+        for (seen, valid) in self.seen.iter_mut().zip(valid.flags(0, steps)) {
             *seen |= valid;
         }
-        for (count, &valid) in self.counts.iter_mut().zip(valid) {
+        for (count, valid) in self.counts.iter_mut().zip(valid.flags(0, steps)) {
             *count += f64::from(u8::from(valid));
         }
     }
 
     /// Compensated sums of the steps from `first` on. A cell that is not valid adds 0, which changes no state.
     #[inline(always)]
-    fn add_to_sums(&mut self, values: &[f64], valid: &[bool], first: usize) {
+    fn add_to_sums(&mut self, values: &[f64], valid: impl Valid, first: usize) {
         let state = self.main[first..].iter_mut().zip(&mut self.side[first..]);
-        for ((sum, compensation), (&value, &valid)) in state.zip(values.iter().zip(valid)) {
+        for (((sum, compensation), &value), valid) in state.zip(values).zip(valid.flags(first, values.len())) {
             let increment = if valid { value } else { 0.0 };
             (*sum, *compensation) = add_compensated(increment, *sum, *compensation);
         }
@@ -109,15 +139,15 @@ impl Accumulator {
     /// Sums for as long as they are finite; from a step's first overflow on its mean is updated instead.
     ///
     /// Source: `aggregation`, case AVG, Prometheus 3.14 `promql/engine.go`.
-    fn add_to_means(&mut self, values: &[f64], valid: &[bool]) {
-        for (nth, (values, valid)) in values.chunks(CHUNK).zip(valid.chunks(CHUNK)).enumerate() {
+    #[inline(always)]
+    fn add_to_means(&mut self, values: &[f64], valid: impl Valid) {
+        for (nth, values) in values.chunks(CHUNK).enumerate() {
             let first = nth * CHUNK;
-            let sums = &self.main[first..first + values.len()];
-            let cells = sums.iter().zip(values.iter().zip(valid));
-            let overflows =
-                cells.fold(false, |any, (sum, (value, valid))| any | (*valid & (sum + value).is_infinite()));
+            let flags = || valid.flags(first, values.len());
+            let cells = self.main[first..].iter().zip(values).zip(flags());
+            let overflows = cells.fold(false, |any, ((sum, value), valid)| any | (valid & (sum + value).is_infinite()));
             if overflows || self.any_incremental {
-                for (offset, (&value, _)) in values.iter().zip(valid).enumerate().filter(|(_, (_, valid))| **valid) {
+                for ((offset, &value), _) in values.iter().enumerate().zip(flags()).filter(|(_, valid)| *valid) {
                     self.add_to_mean(first + offset, value);
                 }
             } else {
@@ -146,8 +176,8 @@ impl Accumulator {
 
     /// Starting from NaN, which any value replaces.
     #[inline(always)]
-    fn keep_extremes(&mut self, values: &[f64], valid: &[bool], beaten: impl Fn(f64, f64) -> bool) {
-        for (kept, (&value, &valid)) in self.main.iter_mut().zip(values.iter().zip(valid)) {
+    fn keep_extremes(&mut self, values: &[f64], valid: impl Valid, beaten: impl Fn(f64, f64) -> bool) {
+        for ((kept, &value), valid) in self.main.iter_mut().zip(values).zip(valid.flags(0, values.len())) {
             let replace = valid & (beaten(*kept, value) | kept.is_nan());
             *kept = if replace { value } else { *kept };
         }
@@ -155,9 +185,9 @@ impl Accumulator {
 
     /// Welford's running mean and sum of squared differences.
     #[inline(always)]
-    fn add_to_variances(&mut self, values: &[f64], valid: &[bool]) {
+    fn add_to_variances(&mut self, values: &[f64], valid: impl Valid) {
         let state = self.main.iter_mut().zip(&mut self.side).zip(&self.counts);
-        for (((mean, squares), &count), (&value, &valid)) in state.zip(values.iter().zip(valid)) {
+        for ((((mean, squares), &count), &value), valid) in state.zip(values).zip(valid.flags(0, values.len())) {
             let delta = value - *mean;
             let new_mean = *mean + delta / (count + 1.0);
             let new_squares = *squares + delta * (value - new_mean);

@@ -74,21 +74,30 @@ fn compare_to<T>(op: BinaryOp, left: Operand, right: Operand, out: &mut [T], res
 #[inline(always)]
 fn zip<T>(left: Operand, right: Operand, out: &mut [T], of: impl Fn(f64, f64) -> T) {
     match (left, right) {
-        (Operand::Cells(left), Operand::Cells(right)) => vectorized(|| {
-            for ((out, &l), &r) in out.iter_mut().zip(left).zip(right) {
-                *out = of(l, r);
-            }
-        }),
-        (Operand::Cells(left), Operand::Scalar(r)) => vectorized(|| {
-            for (out, &l) in out.iter_mut().zip(left) {
-                *out = of(l, r);
-            }
-        }),
-        (Operand::Scalar(l), Operand::Cells(right)) => vectorized(|| {
-            for (out, &r) in out.iter_mut().zip(right) {
-                *out = of(l, r);
-            }
-        }),
+        (Operand::Cells(left), Operand::Cells(right)) => vectorized(
+            #[inline(always)]
+            || {
+                for ((out, &l), &r) in out.iter_mut().zip(left).zip(right) {
+                    *out = of(l, r);
+                }
+            },
+        ),
+        (Operand::Cells(left), Operand::Scalar(r)) => vectorized(
+            #[inline(always)]
+            || {
+                for (out, &l) in out.iter_mut().zip(left) {
+                    *out = of(l, r);
+                }
+            },
+        ),
+        (Operand::Scalar(l), Operand::Cells(right)) => vectorized(
+            #[inline(always)]
+            || {
+                for (out, &r) in out.iter_mut().zip(right) {
+                    *out = of(l, r);
+                }
+            },
+        ),
         (Operand::Scalar(l), Operand::Scalar(r)) => {
             for out in out {
                 *out = of(l, r);

@@ -137,11 +137,14 @@ pub fn unary_in_place(function: UnaryFunction, values: &mut [f64]) {
 
 #[inline(always)]
 fn map(values: &mut [f64], of: impl Fn(f64) -> f64) {
-    vectorized(|| {
-        for value in values {
-            *value = of(*value);
-        }
-    });
+    vectorized(
+        #[inline(always)]
+        || {
+            for value in values {
+                *value = of(*value);
+            }
+        },
+    );
 }
 
 #[inline(always)]

@@ -2,7 +2,8 @@
 
 /// Runs `kernel` compiled for AVX2 where the processor has it. The results are the same bits: no operation is fused.
 ///
-/// Worth it for loops over cells that are not inlined further down; what `kernel` calls must be `#[inline(always)]`.
+/// Worth it for loops over cells that are not inlined further down. Only what is inlined is compiled twice: `kernel` is a
+/// closure marked `#[inline(always)]`, as is what it calls.
 #[inline(always)]
 pub fn vectorized<R>(kernel: impl FnOnce() -> R) -> R {
     if has_avx2() {

@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 use pilaster_model::{Histogram, is_stale};
 
 use super::range::Extrapolation;
+use super::vectorized::vectorized;
 
 /// The evaluation times of a range selector: window `i` is `(end_ms(i) - width_ms, end_ms(i)]`, offset and `@` applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,8 +93,16 @@ impl Windows {
 
 /// Whether any value is a staleness marker.
 pub fn has_stale(values: &[f64]) -> bool {
-    // A branch per chunk, not per value, so that the scan runs at memory speed.
-    values.chunks(64).any(|chunk| chunk.iter().fold(false, |any, &v| any | is_stale(v)))
+    vectorized(
+        #[inline(always)]
+        || {
+            // A branch per chunk, not per value, so that the scan runs at memory speed.
+            values.chunks(64).any(
+                #[inline(always)]
+                |chunk| chunk.iter().fold(false, |any, &v| any | is_stale(v)),
+            )
+        },
+    )
 }
 
 /// Samples of one series that are all floats, staleness markers removed.

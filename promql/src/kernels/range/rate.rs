@@ -4,24 +4,35 @@
 //! series on it, which leaves a counter without resets two loads, a subtraction, a comparison and a product per step.
 
 use super::{RangeFunction, RangeInput, RangeNotes};
+use crate::kernels::vectorized::vectorized;
 use crate::kernels::windows::{RangeGrid, Windows};
 
-/// Per step what extrapolation needs besides values; where a window has fewer than two samples, anything.
+/// Per step what extrapolation needs besides values, column by column. A window with fewer than two samples is not
+/// `valid`, and has zeros elsewhere.
 #[derive(Debug, Default)]
 pub(in crate::kernels) struct Extrapolation {
-    steps: Vec<Step>,
+    valid: Vec<bool>,
+    /// Indices of the windows' first and last samples.
+    first: Vec<u32>,
+    last: Vec<u32>,
+    /// Seconds between first and last sample.
+    sampled: Vec<f64>,
+    /// Seconds from the window's start to the first sample, or half a sample spacing where that is too far.
+    to_start: Vec<f64>,
+    /// Seconds from the last sample to the window's end, likewise.
+    to_end: Vec<f64>,
+    /// `(sampled + to_start + to_end) / sampled`.
+    factor: Vec<f64>,
+    /// The same per second of window.
+    factor_per_second: Vec<f64>,
 }
 
 /// One step of an [`Extrapolation`]. All durations in seconds.
 #[derive(Debug, Clone, Copy, Default)]
 struct Step {
-    /// Between first and last sample.
     sampled: f64,
-    /// From the window's start to the first sample, or half a sample spacing where that is too far.
     to_start: f64,
-    /// From the last sample to the window's end, likewise.
     to_end: f64,
-    /// `(sampled + to_start + to_end) / sampled`, and the same per second of window.
     factor: f64,
     factor_per_second: f64,
 }
@@ -29,20 +40,31 @@ struct Step {
 impl Extrapolation {
     fn new(timestamps_ms: &[i64], windows: &Windows, grid: &RangeGrid) -> Extrapolation {
         let width_seconds = width_seconds(grid);
+        let mut plan = Extrapolation::default();
         // Scrapes are regular, so that most windows lie over their samples as the one before did: divisions are kept.
-        let (mut known, mut step) = (None, Step::default());
-        let bounds = windows.starts.iter().zip(&windows.ends).enumerate();
-        let steps = bounds.map(|(nth, (&start, &end))| {
-            if end - start >= 2 {
-                let (first_ms, last_ms) = (timestamps_ms[start as usize], timestamps_ms[end as usize - 1]);
+        let mut known = (None, Step::default());
+        for (nth, (&start, &end)) in windows.starts.iter().zip(&windows.ends).enumerate() {
+            let valid = end.saturating_sub(start) >= 2;
+            let (mut first, mut last, mut step) = (0, 0, Step::default());
+            if valid {
+                (first, last) = (start, end - 1);
+                let (first_ms, last_ms) = (timestamps_ms[first as usize], timestamps_ms[last as usize]);
                 let lie = (end - start, last_ms - first_ms, first_ms - grid.start_ms(nth), grid.end_ms(nth) - last_ms);
-                if known != Some(lie) {
-                    (known, step) = (Some(lie), Step::new(lie, width_seconds));
+                if known.0 != Some(lie) {
+                    known = (Some(lie), Step::new(lie, width_seconds));
                 }
+                step = known.1;
             }
-            step
-        });
-        Extrapolation { steps: steps.collect() }
+            plan.valid.push(valid);
+            plan.first.push(first);
+            plan.last.push(last);
+            plan.sampled.push(step.sampled);
+            plan.to_start.push(step.to_start);
+            plan.to_end.push(step.to_end);
+            plan.factor.push(step.factor);
+            plan.factor_per_second.push(step.factor_per_second);
+        }
+        plan
     }
 }
 
@@ -97,51 +119,106 @@ pub(super) fn extrapolated(
         Some(starts_ms) => with_start_times(input, starts_ms, is_rate, out, valid),
         None => {
             match function {
-                RangeFunction::Rate => counter(input, &plan.steps, |step| step.factor_per_second, true, out, valid),
-                RangeFunction::Increase => counter(input, &plan.steps, |step| step.factor, false, out, valid),
-                _ => gauge(input, &plan.steps, out, valid),
+                RangeFunction::Rate => counter(input, plan, &plan.factor_per_second, true, out, valid),
+                RangeFunction::Increase => counter(input, plan, &plan.factor, false, out, valid),
+                _ => {
+                    let delta = |_: f64, growth: f64, factor: f64, _, _| (growth * factor, false);
+                    grow(input.values, plan, &plan.factor, delta, out, valid);
+                }
             }
             RangeNotes::default()
         }
     }
 }
 
-fn gauge(input: &RangeInput, plan: &[Step], out: &mut [f64], valid: &mut [bool]) {
-    super::per_window(input, 2, out, valid, |step, range| {
-        (input.values[range.end - 1] - input.values[range.start]) * plan[step].factor
-    });
+/// Cells that [`grow`] works on at once: few enough to stay in the nearest cache between its passes.
+const LANES: usize = 64;
+
+/// For every step what `of` makes of the window's first value, its growth, and the plan's factor, `sampled` and
+/// `to_start`. Returns whether `of` said so of any step.
+#[inline(always)]
+fn grow(
+    values: &[f64],
+    plan: &Extrapolation,
+    factors: &[f64],
+    of: impl Fn(f64, f64, f64, f64, f64) -> (f64, bool),
+    out: &mut [f64],
+    valid: &mut [bool],
+) -> bool {
+    valid.copy_from_slice(&plan.valid);
+    if values.is_empty() {
+        out.fill(0.0);
+        return false;
+    }
+    let mut any = false;
+    let (mut firsts, mut lasts) = ([0.0; LANES], [0.0; LANES]);
+    for (nth, out) in out.chunks_mut(LANES).enumerate() {
+        let steps = nth * LANES..nth * LANES + out.len();
+        let indices = plan.first[steps.clone()].iter().zip(&plan.last[steps.clone()]);
+        for ((first, last), (&from, &to)) in firsts.iter_mut().zip(&mut lasts).zip(indices) {
+            (*first, *last) = (values[from as usize], values[to as usize]);
+        }
+        let planned = factors[steps.clone()].iter().zip(&plan.sampled[steps.clone()]).zip(&plan.to_start[steps]);
+        for ((out, (&first, &last)), ((&factor, &sampled), &to_start)) in
+            out.iter_mut().zip(firsts.iter().zip(&lasts)).zip(planned)
+        {
+            let (result, said) = of(first, last - first, factor, sampled, to_start);
+            *out = result;
+            any |= said;
+        }
+    }
+    if valid.contains(&false) {
+        for (out, _) in out.iter_mut().zip(valid.iter()).filter(|(_, valid)| !**valid) {
+            *out = 0.0;
+        }
+    }
+    any
 }
 
+/// Whether a counter's line may meet zero between the window's start and its first sample. The products decide nearly all
+/// steps; only where they do not rule it out is a division needed to settle it.
 #[inline(always)]
+fn may_start_inside(first: f64, growth: f64, sampled: f64, to_start: f64) -> bool {
+    let bound = to_start * growth * (1.0 + 1e-12);
+    (growth > 0.0) & (first >= 0.0) & ((first * sampled <= bound) | (bound < 1e-280))
+}
+
 fn counter(
     input: &RangeInput,
-    plan: &[Step],
-    factor_of: impl Fn(&Step) -> f64,
+    plan: &Extrapolation,
+    factors: &[f64],
     is_rate: bool,
     out: &mut [f64],
     valid: &mut [bool],
 ) {
     let values = input.values;
+    let any_may_start = vectorized(
+        #[inline(always)]
+        || {
+            let of = |first: f64, growth: f64, factor: f64, sampled: f64, to_start: f64| {
+                (growth * factor, may_start_inside(first, growth, sampled, to_start))
+            };
+            grow(values, plan, factors, of, out, valid)
+        },
+    );
+    // A counter cannot have been negative: where its line meets zero inside the window's edge, it starts there.
     let extrapolate = |step: usize, first: f64, growth: f64| {
-        // A counter cannot have been negative: where its line meets zero inside the window's edge, it starts there.
-        // The products decide nearly all steps without the division that settles the rest exactly.
-        let step = &plan[step];
-        let (sampled, to_start) = (step.sampled, step.to_start);
-        let bound = to_start * growth * (1.0 + 1e-12);
-        let may_start_inside = (growth > 0.0) & (first >= 0.0) & ((first * sampled <= bound) | (bound < 1e-280));
-        if may_start_inside {
+        let (sampled, to_start) = (plan.sampled[step], plan.to_start[step]);
+        if may_start_inside(first, growth, sampled, to_start) {
             let to_zero = sampled * (first / growth);
             if to_zero < to_start {
-                let factor = stretch(sampled, to_zero, step.to_end);
+                let factor = stretch(sampled, to_zero, plan.to_end[step]);
                 return growth * if is_rate { factor / width_seconds(input.grid) } else { factor };
             }
         }
-        growth * factor_of(step)
+        growth * factors[step]
     };
-    super::per_window(input, 2, out, valid, |step, range| {
-        let first = values[range.start];
-        extrapolate(step, first, values[range.end - 1] - first)
-    });
+    if any_may_start {
+        for (step, out) in out.iter_mut().enumerate().filter(|(step, _)| plan.valid[*step]) {
+            let first = values[plan.first[step] as usize];
+            *out = extrapolate(step, first, values[plan.last[step] as usize] - first);
+        }
+    }
     // Resets are few: the windows that hold one are done again.
     let resets = positions_of_resets(values);
     let mut next_step = 0;
@@ -168,16 +245,21 @@ fn counter(
 fn positions_of_resets(values: &[f64]) -> Vec<u32> {
     const CHUNK: usize = 64;
     let mut resets = Vec::new();
-    let mut start = 1;
-    while start < values.len() {
-        let end = (start + CHUNK).min(values.len());
-        let (before, after) = (&values[start - 1..end - 1], &values[start..end]);
-        // Counters grow: ask once per chunk, at vector speed, before looking at single values.
-        if before.iter().zip(after).fold(false, |any, (before, after)| any | (after < before)) {
-            resets.extend((start..end).filter(|&i| values[i] < values[i - 1]).map(|i| i as u32));
-        }
-        start = end;
-    }
+    vectorized(
+        #[inline(always)]
+        || {
+            let mut start = 1;
+            while start < values.len() {
+                let end = (start + CHUNK).min(values.len());
+                let (before, after) = (&values[start - 1..end - 1], &values[start..end]);
+                // Counters grow: ask once per chunk, at vector speed, before looking at single values.
+                if before.iter().zip(after).fold(false, |any, (before, after)| any | (after < before)) {
+                    resets.extend((start..end).filter(|&i| values[i] < values[i - 1]).map(|i| i as u32));
+                }
+                start = end;
+            }
+        },
+    );
     resets
 }
 
