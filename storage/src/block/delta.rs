@@ -93,17 +93,28 @@ fn restore<const WIDTH: usize>(
     values: &mut [MaybeUninit<i64>; MINIBLOCK],
 ) -> Option<i64> {
     let source = source.get(..4 * WIDTH + 8)?;
-    let mask = if WIDTH == 64 { u64::MAX } else { (1 << WIDTH) - 1 };
-    for (index, value) in values.iter_mut().enumerate() {
-        let (byte, shift) = (index * WIDTH / 8, index * WIDTH % 8);
-        let word = u64::from_le_bytes(source[byte..byte + 8].try_into().ok()?) >> shift;
-        let above = if shift + WIDTH > 64 { u64::from(source[byte + 8]) << (64 - shift) } else { 0 };
-        // The sum of what is known early first: only one addition waits for the value before.
-        let delta = min_delta.wrapping_add(((word | above) & mask) as i64);
-        previous = previous.wrapping_add(delta);
-        value.write(previous);
+    // Eight values are `WIDTH` bytes: inside of such a group, bytes and shifts are constants.
+    for (group, values) in values.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        let source = source.get(group * WIDTH..)?.get(..WIDTH + 8)?;
+        let packed = |index| packed::<WIDTH>(source, index);
+        let all = [packed(0)?, packed(1)?, packed(2)?, packed(3)?, packed(4)?, packed(5)?, packed(6)?, packed(7)?];
+        for (value, packed) in values.iter_mut().zip(all) {
+            // The sum of what is known early first: only one addition waits for the value before.
+            previous = previous.wrapping_add(min_delta.wrapping_add(packed as i64));
+            value.write(previous);
+        }
     }
     Some(previous)
+}
+
+/// Number `index` of eight that are packed at the start of `source`.
+#[inline(always)]
+fn packed<const WIDTH: usize>(source: &[u8], index: usize) -> Option<u64> {
+    let mask = if WIDTH == 64 { u64::MAX } else { (1 << WIDTH) - 1 };
+    let (byte, shift) = (index * WIDTH / 8, index * WIDTH % 8);
+    let word = u64::from_le_bytes(*source.get(byte..)?.first_chunk()?) >> shift;
+    let above = if shift + WIDTH > 64 { u64::from(*source.get(byte + 8)?) << (64 - shift) } else { 0 };
+    Some((word | above) & mask)
 }
 
 /// Decodes the first `wanted` values into `out`, which is emptied first.

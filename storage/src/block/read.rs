@@ -119,6 +119,17 @@ impl Block {
         self.index.labels(id)
     }
 
+    /// Whether `labels` are those of a series; makes no label set.
+    pub fn has_labels(&self, id: u32, labels: &Labels) -> bool {
+        self.index.has_labels(id, labels)
+    }
+
+    /// Sorts ids by the labels of their series.
+    pub fn sort_by_labels(&self, ids: &mut [u32]) {
+        // Pair numbers are ranks, and those of a series ascend: comparing lists of them is comparing labels.
+        ids.sort_unstable_by(|&a, &b| self.index.pair_ids(a).cmp(self.index.pair_ids(b)));
+    }
+
     /// First and last timestamp of a series.
     pub fn series_range(&self, id: u32) -> TimeRange {
         self.index.range(id)
@@ -678,16 +689,63 @@ fn cut_timeline(timeline: &Arc<[i64]>, part: Range<usize>, range: TimeRange) -> 
 }
 
 /// Appends the values of `integers` over `divisor`.
-#[inline]
 fn push_quotients(integers: &[i64], divisor: Divisor, out: &mut Vec<f64>) {
     let divisor = divisor.value();
     if divisor == 1.0 {
-        out.extend(integers.iter().map(|&integer| integer as f64));
+        push_converted(integers, |value| value, out);
     } else if divisor < 1.0 {
         // A power of two: the product is exact, as the quotient is, and cheaper.
         let unit = 1.0 / divisor;
-        out.extend(integers.iter().map(|&integer| integer as f64 * unit));
+        push_converted(integers, |value| value * unit, out);
     } else {
-        out.extend(integers.iter().map(|&integer| integer as f64 / divisor));
+        push_converted(integers, |value| value / divisor, out);
+    }
+}
+
+/// Appends what `of` makes of every integer, as a double.
+#[inline(always)]
+fn push_converted(integers: &[i64], of: impl Fn(f64) -> f64, out: &mut Vec<f64>) {
+    const SMALL: i64 = 1 << 51;
+    /// 1.5 times 2^52: the doubles from 2^52 to 2^53 are the integers there, and differ by one in their last bit.
+    const OFFSET: f64 = (3_i64 << 51) as f64;
+    if integers.iter().fold(0, |all, &integer| all | (integer.wrapping_add(SMALL) as u64)) < 2 * SMALL as u64 {
+        // Vector instructions know no conversion from 64 bits, but can add and take away.
+        let converted = |&integer: &i64| f64::from_bits(OFFSET.to_bits().wrapping_add(integer as u64)) - OFFSET;
+        out.extend(integers.iter().map(|integer| of(converted(integer))));
+    } else {
+        out.extend(integers.iter().map(|&integer| of(integer as f64)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn quotients_are_those_of_one_integer_at_a_time(
+            integers in prop::collection::vec(any::<i64>(), 0..100), shift in 0..64u32, code in 0..=15u8
+        ) {
+            let integers: Vec<i64> = integers.iter().map(|integer| integer >> shift).collect();
+            for code in [code, 65 + code] {
+                let divisor = Divisor::from_code(code).unwrap().unwrap();
+                let mut quotients = vec![0.5];
+                push_quotients(&integers, divisor, &mut quotients);
+                let slowly = integers.iter().map(|&integer| (integer as f64 / divisor.value()).to_bits());
+                prop_assert!(quotients[1..].iter().map(|value| value.to_bits()).eq(slowly));
+            }
+        }
+    }
+
+    #[test]
+    fn the_widest_integers_convert() {
+        let edges = [1_i64 << 51, (1 << 51) - 1, -(1 << 51), -(1 << 51) - 1, 0, -1, (1 << 53) - 1, 1 - (1 << 53)];
+        for edge in edges {
+            let mut out = Vec::new();
+            push_quotients(&[edge, 1], Divisor::from_code(0).unwrap().unwrap(), &mut out);
+            assert_eq!(out, [edge as f64, 1.0]);
+        }
     }
 }

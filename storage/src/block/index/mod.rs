@@ -257,6 +257,16 @@ impl Index {
         )
     }
 
+    /// Whether `labels` are those of a series.
+    pub fn has_labels(&self, id: u32, labels: &Labels) -> bool {
+        let ids = self.pair_ids(id);
+        // Values differ more often than names.
+        let same = |(&pair, (name, value)): (&u32, (&str, &str))| {
+            self.pairs.value(pair) == value && self.pairs.name(self.pairs.name_of(pair)) == name
+        };
+        ids.len() == labels.len() && ids.iter().zip(labels.iter()).all(same)
+    }
+
     /// The pair of a series among `ids`, the pairs of one name.
     pub fn pair_among(&self, series: u32, ids: &Range<u32>) -> Option<u32> {
         self.pair_ids(series).iter().copied().find(|pair| ids.contains(pair))
