@@ -7,7 +7,7 @@ use arrow::buffer::ScalarBuffer;
 use parking_lot::Mutex;
 use pilaster_model::histogram::{CounterResetHint, Histogram};
 use pilaster_model::{Labels, Matcher, TimeRange};
-use pilaster_promql::source::{SampleBatch, Selection, SeriesRun, Source, SourceError};
+use pilaster_promql::source::{NewestSamples, SampleBatch, Selection, SeriesRun, Source, SourceError};
 use pilaster_storage::block::BlockMeta;
 use pilaster_storage::{SelectedSeries, SeriesSamples, Snapshot};
 
@@ -139,13 +139,28 @@ impl Selection for StoreSelection {
         &self.labels
     }
 
-    fn read(&self, start: usize, end: usize) -> Result<SampleBatch, SourceError> {
-        let mut samples = self.snapshot.read_many(&self.series[start..end], self.range).map_err(refused)?;
-        self.hint_histograms(start, &mut samples)?;
+    fn reading_order(&self) -> Option<Vec<u32>> {
+        self.snapshot.reading_order(&self.series)
+    }
+
+    fn newest(&self, series: &[u32]) -> Result<Option<NewestSamples>, SourceError> {
+        let mut newest = NewestSamples::default();
+        let numbered = series.iter().copied().zip(self.at(series));
+        let all_found = self.snapshot.newest(numbered, self.range, |series, timestamp_ms, value| {
+            newest.series.push(series);
+            newest.timestamps_ms.push(timestamp_ms);
+            newest.values.push(value);
+        });
+        Ok(all_found.then_some(newest))
+    }
+
+    fn read(&self, series: &[u32]) -> Result<SampleBatch, SourceError> {
+        let mut samples = self.snapshot.read_many(self.at(series), self.range).map_err(refused)?;
+        self.hint_histograms(series, &mut samples)?;
         let mut batch = SampleBatch { timelines: Vec::new(), runs: Vec::with_capacity(samples.len()) };
         // The store hands out one list of timestamps for all series that share it.
         let mut known: HashMap<(*const i64, usize), u32> = HashMap::new();
-        for (offset, one) in samples.into_iter().enumerate() {
+        for (&series, one) in series.iter().zip(samples) {
             if one.timestamps.is_empty() {
                 continue;
             }
@@ -154,7 +169,7 @@ impl Selection for StoreSelection {
                 (batch.timelines.len() - 1) as u32
             });
             batch.runs.push(SeriesRun {
-                series: (start + offset) as u32,
+                series,
                 timeline,
                 values: ScalarBuffer::from(one.values),
                 histograms: one.histograms.map(Arc::from),
@@ -170,18 +185,23 @@ impl Selection for StoreSelection {
 const HINT_MS: i64 = 7_200_000;
 
 impl StoreSelection {
-    /// Sets the counter reset hints of histograms; those of `samples` begin at position `start`.
+    /// The series at these positions.
+    fn at<'a>(&'a self, positions: &'a [u32]) -> impl Iterator<Item = &'a SelectedSeries> {
+        positions.iter().map(|&position| &self.series[position as usize])
+    }
+
+    /// Sets the counter reset hints of histograms of `samples`, which are those at the positions `of`.
     ///
     /// What lies before the range is read again for series that have histograms, so that the answer does not depend on
     /// where a range begins.
-    fn hint_histograms(&self, start: usize, samples: &mut [SeriesSamples]) -> Result<(), SourceError> {
+    fn hint_histograms(&self, of: &[u32], samples: &mut [SeriesSamples]) -> Result<(), SourceError> {
         let with: Vec<usize> = (0..samples.len()).filter(|index| samples[*index].histograms.is_some()).collect();
         if with.is_empty() {
             return Ok(());
         }
-        let series: Vec<SelectedSeries> = with.iter().map(|index| self.series[start + index].clone()).collect();
+        let series: Vec<u32> = with.iter().map(|index| of[*index]).collect();
         let wider = TimeRange::new(self.range.min_ms.saturating_sub(HINT_MS), self.range.max_ms);
-        let before = self.snapshot.read_many(&series, wider).map_err(refused)?;
+        let before = self.snapshot.read_many(self.at(&series), wider).map_err(refused)?;
         for (index, longer) in with.into_iter().zip(before) {
             let Some(mut histograms) = longer.histograms else { continue };
             hint_resets(&mut histograms);

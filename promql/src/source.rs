@@ -33,10 +33,32 @@ pub trait Selection: Send + Sync + Debug {
     /// Label sets, ascending; a series' position here is its index in [`SampleBatch`].
     fn labels(&self) -> &[Labels];
 
-    /// The samples inside the selected range of the series at positions `[start, end)`.
+    /// Positions of all series in the order in which they are read at least cost, where that is not theirs.
+    fn reading_order(&self) -> Option<Vec<u32>> {
+        None
+    }
+
+    /// The samples inside the selected range of the series at these positions, each position once.
     ///
-    /// May return fewer runs than series: a series without samples in the range has none. Runs ascend by series.
-    fn read(&self, start: usize, end: usize) -> Result<SampleBatch, SourceError>;
+    /// May return fewer runs than series: a series without samples in the range has none. Runs come in the order of
+    /// `series`.
+    fn read(&self, series: &[u32]) -> Result<SampleBatch, SourceError>;
+
+    /// Only the newest sample inside the selected range of each of these series, for whom that is enough; `None` where
+    /// it is not found at less cost than by [`Selection::read`], or is a native histogram.
+    fn newest(&self, _series: &[u32]) -> Result<Option<NewestSamples>, SourceError> {
+        Ok(None)
+    }
+}
+
+/// One sample a series; columns are parallel.
+#[derive(Debug, Clone, Default)]
+pub struct NewestSamples {
+    /// Positions in [`Selection::labels`], in the order asked for. Series without samples are left out.
+    pub series: Vec<u32>,
+    pub timestamps_ms: Vec<i64>,
+    /// Staleness markers are present, bit-exact.
+    pub values: Vec<f64>,
 }
 
 /// Samples of several series. Series of one target share a timeline, so windows are computed once per timeline.
@@ -44,7 +66,7 @@ pub trait Selection: Send + Sync + Debug {
 pub struct SampleBatch {
     /// Strictly ascending timestamps in milliseconds.
     pub timelines: Vec<Arc<[i64]>>,
-    /// Ascending by `series`, at most one run per series.
+    /// At most one run per series.
     pub runs: Vec<SeriesRun>,
 }
 

@@ -1,6 +1,6 @@
 //! One metric, or all of them, as a table of samples.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
@@ -192,6 +192,7 @@ impl TableProvider for MetricTable {
             partition_count,
             note,
             stop: Arc::clone(&self.snapshot.stop),
+            order: OnceLock::new(),
         })))
     }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::types::IntervalMonthDayNano;
 use arrow::buffer::ScalarBuffer;
@@ -327,6 +327,7 @@ impl TableProvider for PromqlTable {
             partition_count: 1,
             note: self.note.clone(),
             stop: Arc::clone(&self.snapshot.stop),
+            order: OnceLock::new(),
         })))
     }
 }
@@ -379,11 +380,12 @@ impl Selection for ComputedSeries {
         &self.labels
     }
 
-    fn read(&self, start: usize, end: usize) -> std::result::Result<SampleBatch, SourceError> {
+    fn read(&self, series: &[u32]) -> std::result::Result<SampleBatch, SourceError> {
         let mut batch = SampleBatch::default();
-        for (index, run) in self.runs[start..end].iter().enumerate() {
+        for (index, &series) in series.iter().enumerate() {
+            let run = &self.runs[series as usize];
             batch.runs.push(SeriesRun {
-                series: (start + index) as u32,
+                series,
                 timeline: index as u32,
                 values: run.values.clone(),
                 histograms: run.histograms.clone(),

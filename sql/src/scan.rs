@@ -1,7 +1,7 @@
 //! Reading a selection as rows: one row per sample, one series after the other.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{ArrayRef, Float64Array, TimestampMillisecondArray};
 use arrow::buffer::NullBuffer;
@@ -46,6 +46,20 @@ pub struct SampleScan {
     /// For EXPLAIN: matchers, time range, series and blocks.
     pub note: String,
     pub stop: Arc<Stop>,
+    /// The selection's reading order, once a partition has asked for it.
+    pub order: OnceLock<Option<Vec<u32>>>,
+}
+
+impl SampleScan {
+    /// The series that a partition reads.
+    fn of_partition(&self, partition: usize) -> Vec<u32> {
+        let count = self.selection.labels().len();
+        let own = count * partition / self.partition_count..count * (partition + 1) / self.partition_count;
+        match self.order.get_or_init(|| self.selection.reading_order()) {
+            Some(order) => order[own].to_vec(),
+            None => (own.start as u32..own.end as u32).collect(),
+        }
+    }
 }
 
 /// Streams the samples of a selection; each partition reads its own run of series. Staleness markers are left out;
@@ -112,12 +126,9 @@ impl ExecutionPlan for SampleScanExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let series_count = self.scan.selection.labels().len();
-        let start = series_count * partition / self.scan.partition_count;
-        let end = series_count * (partition + 1) / self.scan.partition_count;
         let reader = SampleReader {
-            next_series: start,
-            end_series: end,
+            series: self.scan.of_partition(partition),
+            next_series: 0,
             chunk: 16,
             batch: SampleBatch::default(),
             next_run: 0,
@@ -154,8 +165,9 @@ impl ExecutionPlan for SampleScanExec {
 /// Walks the series of one partition.
 struct SampleReader {
     scan: Arc<SampleScan>,
+    /// Their positions.
+    series: Vec<u32>,
     next_series: usize,
-    end_series: usize,
     /// Series per read; follows how many samples the last read brought.
     chunk: usize,
     batch: SampleBatch,
@@ -184,13 +196,13 @@ impl SampleReader {
 
     /// Reads the next chunk of series that has samples; `false` at the end.
     fn read(&mut self) -> Result<bool> {
-        while self.next_series < self.end_series {
+        while self.next_series < self.series.len() {
             self.scan.stop.check()?;
-            let end = (self.next_series + self.chunk).min(self.end_series);
+            let end = (self.next_series + self.chunk).min(self.series.len());
             self.batch = self
                 .scan
                 .selection
-                .read(self.next_series, end)
+                .read(&self.series[self.next_series..end])
                 .map_err(|error| DataFusionError::External(Box::new(error)))?;
             let sample_count: usize = self.batch.runs.iter().map(|run| run.values.len()).sum();
             self.samples_read.add(sample_count);

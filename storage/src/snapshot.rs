@@ -1,17 +1,19 @@
 //! Reading: one consistent view of head and blocks.
 
+mod union;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::BuildHasherDefault;
 use std::path::Path;
 use std::sync::Arc;
 
 use pilaster_model::{Columns, Histogram, Labels, Matcher, TimeRange};
 
 use crate::block::{Block, BlockError, BlockMeta, BlockSamples, FoundSamples, LiveBlock};
-use crate::head::{Head, HeadView, SameHash, Timelines};
+use crate::head::{Head, HeadView, Timelines};
 use crate::store::{View, histograms_in};
 use crate::tombstone::{Source, about, hidden};
 use crate::{Error, SeriesRef};
+use union::SeriesUnion;
 
 /// Threads that read blocks of an object store for one call.
 const FAR_READERS: usize = 8;
@@ -160,56 +162,48 @@ impl Snapshot {
         let inner = &*self.0;
         let in_head = inner.head.select(matchers, range, inner.head_view);
         let tombstones = about(&inner.view.tombstones, Source::Head);
-        let mut found: Vec<SelectedSeries> = in_head
+        let found: Vec<SelectedSeries> = in_head
             .into_iter()
             .filter(|(labels, _)| !is_covered(range, &hidden(&tombstones, labels)))
             .map(|(labels, series)| SelectedSeries { labels, head: Some(series), blocks: Vec::new() })
             .collect();
-        let mut places: Option<Places> = None;
+        let mut union = SeriesUnion::of(found);
         for (number, block) in self.blocks_in(range)? {
             let ids = ids_in(block, matchers, range);
             if ids.is_empty() {
                 continue;
             }
             let tombstones = about(&inner.view.tombstones, Source::Block(&block.meta().name));
-            let places = places.get_or_insert_with(|| Places::of(&found));
-            for id in ids {
-                let labels = block.labels(id);
+            union.add(number, block, ids, |id, labels| {
                 let there = block.series_range(id);
                 let there = TimeRange::new(there.min_ms.max(range.min_ms), there.max_ms.min(range.max_ms));
-                if is_covered(there, &hidden(&tombstones, &labels)) {
-                    continue;
-                }
-                let index = places.find_or_insert(&labels, &found);
-                match found.get_mut(index) {
-                    Some(series) => series.blocks.push((number, id)),
-                    None => found.push(SelectedSeries { labels, head: None, blocks: vec![(number, id)] }),
-                }
-            }
+                is_covered(there, &hidden(&tombstones, labels))
+            });
         }
-        if places.is_some() {
-            // Runs in order already, one from the head and one from each block: what this sort is good at.
-            found.sort_by(|a, b| a.labels.cmp(&b.labels));
-        }
-        Ok(found)
+        Ok(union.finish())
     }
 
     /// Samples of a selected series in `range`.
     pub fn read(&self, series: &SelectedSeries, range: TimeRange) -> Result<SeriesSamples, Error> {
-        let mut read = self.read_many(std::slice::from_ref(series), range)?;
+        let mut read = self.read_many([series], range)?;
         Ok(read.pop().unwrap_or_else(|| unreachable!("one series in, one out")))
     }
 
     /// Samples of selected series in `range`, in the same order. Series with equal timestamps share their list.
-    pub fn read_many(&self, series: &[SelectedSeries], range: TimeRange) -> Result<Vec<SeriesSamples>, Error> {
+    pub fn read_many<'a>(
+        &self,
+        series: impl IntoIterator<Item = &'a SelectedSeries>,
+        range: TimeRange,
+    ) -> Result<Vec<SeriesSamples>, Error> {
         let inner = &*self.0;
-        let from_blocks = self.read_blocks(series, range)?;
+        let series: Vec<&SelectedSeries> = series.into_iter().collect();
+        let from_blocks = self.read_blocks(&series, range)?;
         let mut timelines = Timelines::default();
         let mut columns = Columns::default();
         let mut joined = JoinedTimelines::default();
         let in_head = about(&inner.view.tombstones, Source::Head);
         let mut out = Vec::with_capacity(series.len());
-        for (series, mut from_blocks) in series.iter().zip(from_blocks) {
+        for (series, mut from_blocks) in series.into_iter().zip(from_blocks) {
             columns.clear();
             if let Some(reference) = series.head {
                 inner.head.read(reference, range, inner.head_view, &mut columns);
@@ -244,8 +238,45 @@ impl Snapshot {
         Ok(out)
     }
 
+    /// Positions of `series` in the order that reads at least cost, where that is not theirs: neighbours in a block share
+    /// pages, neighbours in the head lie close together.
+    pub fn reading_order(&self, series: &[SelectedSeries]) -> Option<Vec<u32>> {
+        let place = |series: &SelectedSeries| match (series.blocks.last(), series.head) {
+            (Some(&place), _) => place,
+            (None, head) => (u32::MAX, head.map_or(0, SeriesRef::slot)),
+        };
+        let mut order: Vec<((u32, u32), u32)> = series.iter().map(place).zip(0..).collect();
+        if order.is_sorted() {
+            return None;
+        }
+        order.sort_unstable();
+        Some(order.into_iter().map(|(_, position)| position).collect())
+    }
+
+    /// Shows the newest sample in `range` of each of `series`, numbered by the caller; `false` where some are not told
+    /// without reading more, or are histograms.
+    pub fn newest<'a>(
+        &self,
+        series: impl IntoIterator<Item = (u32, &'a SelectedSeries)>,
+        range: TimeRange,
+        found: impl FnMut(u32, i64, f64),
+    ) -> bool {
+        let inner = &*self.0;
+        if !about(&inner.view.tombstones, Source::Head).is_empty() {
+            return false;
+        }
+        let mut in_head = Vec::new();
+        for (number, series) in series {
+            match series.head {
+                Some(reference) if series.blocks.is_empty() => in_head.push((number, reference)),
+                Some(_) | None => return false,
+            }
+        }
+        inner.head.newest(&in_head, range, inner.head_view, found)
+    }
+
     /// What blocks hold of `series` in `range`, in the same order.
-    fn read_blocks(&self, series: &[SelectedSeries], range: TimeRange) -> Result<Vec<FromBlocks>, Error> {
+    fn read_blocks(&self, series: &[&SelectedSeries], range: TimeRange) -> Result<Vec<FromBlocks>, Error> {
         let mut out: Vec<FromBlocks> = Vec::with_capacity(series.len());
         out.resize_with(series.len(), || FromBlocks { consecutive: true, ..FromBlocks::default() });
         let mut by_block: BTreeMap<u32, Vec<(u32, usize)>> = BTreeMap::new();
@@ -378,37 +409,6 @@ fn find_in_blocks<'a>(
         threads.into_iter().flat_map(join).collect()
     });
     Box::new(results.into_iter())
-}
-
-/// Where in a list a label set stands.
-#[derive(Default)]
-struct Places(HashMap<u64, usize, BuildHasherDefault<SameHash>>);
-
-impl Places {
-    fn of(series: &[SelectedSeries]) -> Places {
-        let mut places = Places(HashMap::with_capacity_and_hasher(series.len(), BuildHasherDefault::default()));
-        for (index, one) in series.iter().enumerate() {
-            let mut hash = one.labels.hash64();
-            // Another set with this hash is there: about never.
-            while places.0.contains_key(&hash) {
-                hash = hash.wrapping_add(1);
-            }
-            places.0.insert(hash, index);
-        }
-        places
-    }
-
-    /// The place of `labels` in `list`; its length, where they are about to be pushed.
-    fn find_or_insert(&mut self, labels: &Labels, list: &[SelectedSeries]) -> usize {
-        let mut hash = labels.hash64();
-        loop {
-            let index = *self.0.entry(hash).or_insert(list.len());
-            if list.get(index).is_none_or(|series| series.labels == *labels) {
-                return index;
-            }
-            hash = hash.wrapping_add(1);
-        }
-    }
 }
 
 /// Series of a block that satisfy `matchers` and may have samples in `range`, ascending.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pilaster_model::{Labels, Matcher, TimeRange};
 use pilaster_storage::env::objects::sim::Bucket;
 use pilaster_storage::env::sim::Sim;
-use pilaster_storage::{ObjectOptions, RejectReason, Sample, Snapshot, Store, StoreOptions};
+use pilaster_storage::{ObjectOptions, RejectReason, Sample, SeriesSamples, Snapshot, Store, StoreOptions};
 use proptest::prelude::*;
 
 #[derive(Debug, Clone)]
@@ -76,6 +76,19 @@ fn read(snapshot: &Snapshot, range: TimeRange) -> Samples {
     let found = snapshot.select(&[], range).unwrap();
     assert!(found.is_sorted_by(|a, b| a.labels < b.labels));
     let many = snapshot.read_many(&found, range).unwrap();
+    let mut order = snapshot.reading_order(&found).unwrap_or_else(|| (0..found.len() as u32).collect());
+    let in_order = snapshot.read_many(order.iter().map(|&at| &found[at as usize]), range).unwrap();
+    for (&at, read) in order.iter().zip(&in_order) {
+        assert_eq!(many[at as usize], *read);
+    }
+    order.sort_unstable();
+    assert!(order.into_iter().eq(0..found.len() as u32));
+    let mut newest: Vec<(u32, i64, u64)> = Vec::new();
+    if snapshot.newest((0..).zip(&found), range, |at, ms, value| newest.push((at, ms, value.to_bits()))) {
+        let last =
+            |(at, read): (u32, &SeriesSamples)| Some((at, *read.timestamps.last()?, read.values.last()?.to_bits()));
+        assert_eq!(newest, (0..).zip(&many).filter_map(last).collect::<Vec<_>>());
+    }
     let mut samples = Samples::new();
     for (series, read) in found.iter().zip(&many) {
         let alone = snapshot.read(series, range).unwrap();

@@ -29,7 +29,8 @@ pub(super) async fn federate(State(app): State<Arc<App>>, params: Params) -> Res
         let (mut latest, mut seen) = (Vec::new(), HashSet::new());
         for matchers in &selectors {
             let selection = source.select(matchers, range)?;
-            let batch = selection.read(0, selection.labels().len())?;
+            let all: Vec<u32> = (0..selection.labels().len() as u32).collect();
+            let batch = selection.read(&all)?;
             for run in &batch.runs {
                 let timestamps = &batch.timelines[run.timeline as usize];
                 let last = timestamps.len() - 1;

@@ -37,7 +37,7 @@ impl Execution {
             ValueType::RangeVector => samples::range_vector(&self.preparer, expr, evaluation).await,
             ValueType::InstantVector => {
                 let node = self.preparer.vector(expr, evaluation).await?;
-                let (mut stream, table) = self.run(node)?;
+                let (mut stream, table) = self.run(self.preparer.finish_names(node))?;
                 let mut vector = Vec::new();
                 while let Some(batch) = stream.next().await? {
                     for row in batch.rows() {
@@ -86,6 +86,9 @@ impl Execution {
                 matrix = MatrixBuilder::default();
             }
             first += count;
+            let mut node = self.preparer.finish_names(node);
+            // The matrix is sorted in the end.
+            node.reorder();
             let (mut stream, table) = self.run(node)?;
             while let Some(batch) = stream.next().await? {
                 for row in batch.rows().filter(Row::has_samples) {
@@ -96,9 +99,8 @@ impl Execution {
         Ok(QueryValue::Matrix(matrix.finish()))
     }
 
-    /// Starts a plan; the table has the labels that leave the query.
+    /// Starts a plan whose table has the labels that leave the query.
     fn run(&self, node: Node) -> Result<(GridStream, Arc<SeriesTable>), QueryError> {
-        let node = self.preparer.finish_names(node);
         let table = Arc::clone(&node.table);
         let plan = node.into_single();
         let context = Arc::clone(&self.preparer.context);

@@ -63,10 +63,11 @@ async fn stored_samples(
     let range = TimeRange::new(first_ms, grid.end_ms(0).saturating_add(after_ms));
     let selection = preparer.source.select(&selector.matchers, range)?;
     let labels = selection.labels();
+    let all: Vec<u32> = (0..labels.len() as u32).collect();
     let mut matrix = Vec::new();
-    for start in (0..labels.len()).step_by(CHUNK_SERIES) {
+    for chunk in all.chunks(CHUNK_SERIES) {
         preparer.query.check()?;
-        let batch = selection.read(start, (start + CHUNK_SERIES).min(labels.len()))?;
+        let batch = selection.read(chunk)?;
         for run in &batch.runs {
             let timeline = &batch.timelines[run.timeline as usize];
             let labels = labels[run.series as usize].clone();

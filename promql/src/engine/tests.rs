@@ -47,9 +47,15 @@ impl Selection for Selected {
         &self.labels
     }
 
-    fn read(&self, start: usize, end: usize) -> Result<SampleBatch, SourceError> {
+    /// Backwards: answers must not depend on it.
+    fn reading_order(&self) -> Option<Vec<u32>> {
+        Some((0..self.labels.len() as u32).rev().collect())
+    }
+
+    fn read(&self, series: &[u32]) -> Result<SampleBatch, SourceError> {
         let mut batch = SampleBatch::default();
-        for (series, stored) in self.series.iter().enumerate().take(end).skip(start) {
+        for &series in series {
+            let stored = &self.series[series as usize];
             let inside: Vec<&(i64, Value)> = stored.samples.iter().filter(|(t, _)| self.range.contains(*t)).collect();
             let float = |value: &Value| match value {
                 Value::Float(value) => *value,
@@ -64,7 +70,7 @@ impl Selection for Selected {
                 continue;
             }
             batch.runs.push(SeriesRun {
-                series: series as u32,
+                series,
                 timeline: batch.timelines.len() as u32,
                 values: inside.iter().map(|(_, value)| float(value)).collect::<Vec<f64>>().into(),
                 histograms: histograms.iter().any(Option::is_some).then_some(histograms),
@@ -427,10 +433,10 @@ impl Selection for SlowSelection {
         self.inner.labels()
     }
 
-    fn read(&self, start: usize, end: usize) -> Result<SampleBatch, SourceError> {
+    fn read(&self, series: &[u32]) -> Result<SampleBatch, SourceError> {
         self.reads.fetch_add(1, Ordering::SeqCst);
         std::thread::sleep(Duration::from_millis(5));
-        self.inner.read(start, end)
+        self.inner.read(series)
     }
 }
 

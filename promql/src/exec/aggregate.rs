@@ -1,6 +1,6 @@
 //! `sum`, `avg`, `count`, `group`, `min`, `max`, `stddev`, `stdvar`: one accumulator per group over all steps.
 //!
-//! Rows are added in the order of the series, so a group's floating-point sum does not depend on partitions. Groups come
+//! Rows are added in an order that does not depend on partitions, so a group's floating-point sum does not either. Groups come
 //! out in the order of their first rows, as in Prometheus: an aggregation over them adds them in that order.
 
 use std::sync::Arc;
@@ -27,6 +27,7 @@ pub(crate) struct Aggregation {
     width: usize,
     /// Where the aggregated expression stands.
     place: Place,
+    reordered: bool,
 }
 
 /// The kernel's operator, for the aggregations that have one.
@@ -51,6 +52,9 @@ pub(crate) fn float_aggregate(op: AggregateOp) -> Option<FloatAggregate> {
 
 /// One group while its rows arrive.
 struct Group {
+    number: u32,
+    /// The lowest of its series that has samples.
+    first_series: u32,
     floats: Accumulator,
     /// Present once a row with histograms came, for `sum` and `avg`.
     histograms: Option<Box<HistogramColumn>>,
@@ -65,7 +69,13 @@ impl Aggregation {
         width: usize,
         place: Place,
     ) -> Aggregation {
-        Aggregation { op, float_op, groups, input, width, place }
+        Aggregation { op, float_op, groups, input, width, place, reordered: false }
+    }
+
+    /// Where rows come in another order than they would have, which was that of their series, groups come out as if they
+    /// had not.
+    pub fn of_reordered(self, reordered: bool) -> Aggregation {
+        Aggregation { reordered, ..self }
     }
 
     fn add(&self, group: &mut Group, row: Row<'_>, query: &QueryState) {
@@ -108,7 +118,7 @@ impl GridOperator for Aggregation {
     async fn run(&self, mut inputs: Vec<GridStream>, query: &QueryState) -> Result<Vec<GridBatch>, QueryError> {
         // Positions in `groups` of the groups that have a row.
         let mut places: Vec<Option<usize>> = vec![None; self.groups.table.len()];
-        let mut groups: Vec<(u32, Group)> = Vec::new();
+        let mut groups: Vec<Group> = Vec::new();
         for input in &mut inputs {
             while let Some(batch) = input.next().await? {
                 for row in batch.rows() {
@@ -119,17 +129,24 @@ impl GridOperator for Aggregation {
                         None => {
                             places[number as usize] = Some(groups.len());
                             let floats = Accumulator::new(self.float_op, self.width);
-                            groups.push((number, Group { floats, histograms: None }));
+                            groups.push(Group { number, first_series: row.series, floats, histograms: None });
                             groups.len() - 1
                         }
                     };
-                    self.add(&mut groups[place].1, row, query);
+                    let group = &mut groups[place];
+                    if self.reordered && row.series < group.first_series && row.has_samples() {
+                        group.first_series = row.series;
+                    }
+                    self.add(group, row, query);
                 }
             }
         }
+        if self.reordered {
+            groups.sort_unstable_by_key(|group| group.first_series);
+        }
         let mut out = GridBuilder::new(self.width, groups.len());
-        for (number, group) in groups {
-            let (values, valid) = out.push(number);
+        for group in groups {
+            let (values, valid) = out.push(group.number);
             group.floats.finish(values, valid);
             if let Some(column) = group.histograms {
                 let histograms = column.finish(valid, self.place, query);

@@ -24,7 +24,7 @@ use crate::exec::smoothed::smoothed_row;
 use crate::grid::{self, GridBatch, GridBuilder, HistogramCell};
 use crate::kernels::{RangeGrid, Windows, latest, latest_index, smoothed_instant, without_stale};
 use crate::series_table::SeriesTable;
-use crate::source::{SampleBatch, Selection, SeriesRun};
+use crate::source::{NewestSamples, SampleBatch, Selection, SeriesRun};
 
 /// What becomes of one series' samples.
 #[derive(Debug)]
@@ -58,6 +58,23 @@ pub(crate) enum InstantValue {
 }
 
 impl InstantCall {
+    /// Whether the newest sample of the selected range is all that is looked at.
+    fn takes_newest(&self) -> bool {
+        self.grid.steps == 1 && matches!(self.value, InstantValue::Sample | InstantValue::Timestamp)
+    }
+
+    /// The rows of floats, one step wide.
+    fn rows_of_newest(&self, newest: &NewestSamples) -> GridBatch {
+        let mut out = GridBuilder::new(1, newest.series.len());
+        let samples = newest.timestamps_ms.iter().zip(&newest.values);
+        for (&series, (&timestamp_ms, &value)) in newest.series.iter().zip(samples).filter(|(_, s)| !is_stale(*s.1)) {
+            let (cells, valid) = out.push(series);
+            cells[0] = if self.value == InstantValue::Timestamp { timestamp_ms as f64 / 1000.0 } else { value };
+            valid[0] = true;
+        }
+        out.finish()
+    }
+
     fn windows(&self, timestamps_ms: &[i64]) -> Windows {
         match self.value {
             InstantValue::Smoothed { .. } => Windows::extended(timestamps_ms, &self.grid, 0, self.grid.width_ms),
@@ -194,6 +211,8 @@ pub(crate) struct Select {
     pub width: usize,
     /// Series that are read at once; does not depend on the number of partitions.
     pub chunk_series: usize,
+    /// Positions of the series in the order in which they are read and their rows come out; ascending where absent.
+    pub order: Option<Vec<u32>>,
     /// Only count, sum and reset hint of native histograms are wanted.
     pub stats_only: bool,
     /// The selector as written, for EXPLAIN.
@@ -205,14 +224,28 @@ impl Select {
         query.check()?;
         let start = chunk * self.chunk_series;
         let end = (start + self.chunk_series).min(self.selection.labels().len());
-        let mut samples = self.selection.read(start, end)?;
+        let rows = match &self.order {
+            Some(order) => self.rows(&order[start..end], query)?,
+            None => self.rows(&(start as u32..end as u32).collect::<Vec<u32>>(), query)?,
+        };
+        query.hold_samples(rows.sample_count())?;
+        operators.apply(rows, query)
+    }
+
+    fn rows(&self, series: &[u32], query: &QueryState) -> Result<GridBatch, QueryError> {
+        if let Sampler::Instant(call) = &self.sampler
+            && call.takes_newest()
+            && let Some(newest) = self.selection.newest(series)?
+        {
+            query.count_read(newest.series.len());
+            return Ok(call.rows_of_newest(&newest));
+        }
+        let mut samples = self.selection.read(series)?;
         if self.stats_only {
             samples.runs.iter_mut().for_each(keep_stats_only);
         }
         query.count_read(samples.runs.iter().map(|run| run.values.len()).sum());
-        let rows = self.sampler.rows(&samples, &self.table, self.width, query)?;
-        query.hold_samples(rows.sample_count())?;
-        operators.apply(rows, query)
+        self.sampler.rows(&samples, &self.table, self.width, query)
     }
 
     fn chunk_count(&self) -> usize {

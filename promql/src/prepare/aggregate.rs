@@ -13,7 +13,7 @@ use crate::exec::elementwise::Nothing;
 use crate::exec::rank::{QuantileAggregation, Rank};
 use crate::exec::scalar::Scalar;
 use crate::grid::{Grid, GridBuilder};
-use crate::kernels::{format_float, format_g, go_max, go_min, is_valid_quantile};
+use crate::kernels::{FloatAggregate, format_float, format_g, go_max, go_min, is_valid_quantile};
 use crate::parser::quote::{is_label_name, quote};
 use crate::prepare::labels::string;
 use crate::prepare::node::Node;
@@ -35,11 +35,15 @@ impl Preparer {
             return self.count_values(aggregate, inner, label, evaluation).await;
         }
         if let Some(float_op) = float_aggregate(aggregate.op) {
-            let node = self.vector(inner, evaluation).await?;
+            let mut node = self.vector(inner, evaluation).await?;
+            // Sums are compensated, and in an order that is the same for all numbers of partitions. Variances would show it.
+            let is_variance = matches!(float_op, FloatAggregate::Stddev | FloatAggregate::Stdvar);
+            let reordered = !is_variance && node.reorder();
             let groups = Groups::new(&node.table, aggregate.without, &aggregate.labels);
             let (table, input) = (Arc::clone(&groups.table), Arc::clone(&node.table));
             let place = Place { span: inner.span, owner: expr.span };
-            let operator = Aggregation::new(aggregate.op, float_op, groups, input, width, place);
+            let operator =
+                Aggregation::new(aggregate.op, float_op, groups, input, width, place).of_reordered(reordered);
             return Ok(Node::gather(operator, vec![node], table, width));
         }
         let Some(param_expr) = param else {

@@ -138,7 +138,10 @@ impl Preparer {
         let sampler = Sampler::Instant(InstantCall { grid, value: InstantValue::InfoTimestamp });
         let width = evaluation.steps.count;
         let text = "info series".to_owned();
-        Ok(Node::leaf(Select { selection, table, sampler, width, chunk_series: 256, stats_only: false, text }, 1))
+        Ok(Node::leaf(
+            Select { selection, table, sampler, width, chunk_series: 256, order: None, stats_only: false, text },
+            1,
+        ))
     }
 }
 

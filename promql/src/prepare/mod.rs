@@ -211,7 +211,8 @@ impl Preparer {
             (table.len() * cost / self.options.partition_cells.max(1)).clamp(1, self.options.partitions.max(1));
         let stats_only = evaluation.histogram_stats && !evaluation.needs_buckets;
         let text = describe_selector(selector);
-        Ok(Node::leaf(Select { selection, table, sampler, width, chunk_series, stats_only, text }, partitions))
+        let select = Select { selection, table, sampler, width, chunk_series, order: None, stats_only, text };
+        Ok(Node::leaf(select, partitions))
     }
 
     /// Takes names away, at once or at the end of the query, and deals with series that become one.

@@ -57,6 +57,15 @@ impl Node {
         Node { table, width, input: Input::Plan(plan), operators: OperatorChain::default() }
     }
 
+    /// Lets rows come in the order that costs least, for who does not mind. Returns whether they would have ascended by
+    /// series and do not any more.
+    pub fn reorder(&mut self) -> bool {
+        let Input::Leaf { select, .. } = &mut self.input else { return false };
+        let Some(select) = Arc::get_mut(select) else { return false };
+        select.order = select.selection.reading_order();
+        select.order.is_some()
+    }
+
     /// Appends an operator that keeps the width.
     pub fn then(self, operator: impl BatchOperator + 'static) -> Node {
         let width = self.width;

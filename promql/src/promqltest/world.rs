@@ -170,17 +170,18 @@ impl Selection for MemorySelection {
         &self.labels
     }
 
-    fn read(&self, start: usize, end: usize) -> Result<SampleBatch, SourceError> {
+    fn read(&self, series: &[u32]) -> Result<SampleBatch, SourceError> {
         let mut batch = SampleBatch::default();
         // Series with the same timestamps share one timeline, as those of one target do in a store.
         let mut timelines: BTreeMap<Vec<i64>, u32> = BTreeMap::new();
-        for (position, samples) in self.samples.iter().enumerate().take(end).skip(start) {
+        for &position in series {
+            let samples = &self.samples[position as usize];
             let timestamps: Vec<i64> = samples.iter().map(|sample| sample.timestamp_ms).collect();
             let timeline = *timelines.entry(timestamps).or_insert_with_key(|timestamps| {
                 batch.timelines.push(Arc::from(timestamps.as_slice()));
                 batch.timelines.len() as u32 - 1
             });
-            batch.runs.push(run(position as u32, timeline, samples));
+            batch.runs.push(run(position, timeline, samples));
         }
         Ok(batch)
     }

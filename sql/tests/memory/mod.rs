@@ -79,17 +79,17 @@ impl Selection for MemorySelection {
         &self.labels
     }
 
-    fn read(&self, start: usize, end: usize) -> Result<SampleBatch, SourceError> {
+    fn read(&self, series: &[u32]) -> Result<SampleBatch, SourceError> {
         let mut batch = SampleBatch::default();
-        for index in start..end {
-            let series = &self.series[index];
+        for &index in series {
+            let series = &self.series[index as usize];
             let first = series.timestamps.partition_point(|time| *time < self.range.min_ms);
             let last = series.timestamps.partition_point(|time| *time <= self.range.max_ms);
             if first == last {
                 continue;
             }
             batch.runs.push(SeriesRun {
-                series: index as u32,
+                series: index,
                 timeline: batch.timelines.len() as u32,
                 values: series.values[first..last].to_vec().into(),
                 histograms: series.histograms.as_ref().map(|histograms| histograms[first..last].into()),

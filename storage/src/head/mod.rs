@@ -34,7 +34,7 @@ pub use timelines::Timelines;
 
 use index::{Identity, IdentityKey, Index};
 use samples::Scratch;
-use series::HeadSeries;
+use series::{HeadSeries, Newest};
 
 use crate::wal::WalSample;
 
@@ -57,7 +57,7 @@ impl SeriesRef {
         self.0
     }
 
-    fn slot(self) -> u32 {
+    pub(crate) fn slot(self) -> u32 {
         self.0 as u32
     }
 
@@ -282,6 +282,32 @@ impl Head {
         if let Some(series) = shard.find(series, self.shards.len()) {
             series.read(range, view.epoch, view.flushed, out);
         }
+    }
+
+    /// Shows the newest sample in `range` for `view` of each of these numbered series; `false` where one of them is a
+    /// histogram.
+    pub fn newest(
+        &self,
+        series: &[(u32, SeriesRef)],
+        range: TimeRange,
+        view: HeadView,
+        mut found: impl FnMut(u32, i64, f64),
+    ) -> bool {
+        let mask = self.shards.len() as u64 - 1;
+        let wanted = series.iter().fold(0u64, |wanted, (_, series)| wanted | 1 << (series.to_raw() & mask));
+        let guards: Vec<_> =
+            self.shards.iter().enumerate().map(|(i, shard)| (wanted >> i & 1 == 1).then(|| shard.read())).collect();
+        let mut columns = Columns::default();
+        for &(number, reference) in series {
+            let shard = guards[(reference.to_raw() & mask) as usize].as_ref();
+            let Some(series) = shard.and_then(|shard| shard.find(reference, self.shards.len())) else { continue };
+            match series.newest(range, view.epoch, view.flushed, &mut columns) {
+                Newest::Float(timestamp_ms, value) => found(number, timestamp_ms, value),
+                Newest::Histogram => return false,
+                Newest::None => {}
+            }
+        }
+        true
     }
 
     /// Every series, in no order that means anything.

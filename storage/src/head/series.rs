@@ -64,6 +64,15 @@ pub struct HeadSeries {
     last_epoch: u64,
 }
 
+/// The newest sample in a range.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Newest {
+    None,
+    /// Timestamp and value.
+    Float(i64, f64),
+    Histogram,
+}
+
 /// Whether the sample that is there already, `(bits, histogram)`, is the one that comes.
 fn same(
     bits: u64,
@@ -283,6 +292,22 @@ impl HeadSeries {
             *out = merged;
         } else {
             out.extend_from(&merged);
+        }
+    }
+
+    /// The newest of the samples that [`HeadSeries::read`] finds, mostly without reading any. `columns` is room to work in.
+    pub fn newest(&self, range: TimeRange, epoch: u64, flushed: Flushed, columns: &mut Columns) -> Newest {
+        let has_last = self.samples.ever && self.last_epoch <= epoch && self.last_ms <= range.max_ms;
+        if has_last && self.rare().is_none() {
+            let is_inside = self.last_ms >= range.min_ms.max(flushed.before_ms);
+            return if is_inside { Newest::Float(self.last_ms, f64::from_bits(self.last_bits)) } else { Newest::None };
+        }
+        columns.clear();
+        self.read(range, epoch, flushed, columns);
+        match (columns.timestamps.last(), columns.values.last()) {
+            (Some(_), Some(_)) if columns.histogram(columns.len() - 1).is_some() => Newest::Histogram,
+            (Some(&timestamp_ms), Some(&value)) => Newest::Float(timestamp_ms, value),
+            (_, _) => Newest::None,
         }
     }
 
