@@ -25,20 +25,14 @@ pub(super) async fn range_vector(
             stored_samples(preparer, selector, width_ms, evaluation).await
         }
         ExprKind::Subquery { expr: inner, range, step, modifiers } => {
-            let width_ms = preparer.range.duration_ms(range, false)?;
-            let step_ms = match step {
-                Some(step) => Some(preparer.range.duration_ms(step, false)?),
-                None => None,
-            };
-            let pin = preparer.range.pin(modifiers)?;
-            let inner_evaluation = preparer.inner_evaluation(width_ms, step_ms, pin, evaluation)?;
-            let node = preparer.vector_or_scalar(inner, inner_evaluation).await?;
+            let evaluation = preparer.subquery(range, step.as_ref(), modifiers, evaluation)?.inner;
+            let node = preparer.vector_or_scalar(inner, evaluation).await?;
             let node = preparer.finish_names(node);
             let table = Arc::clone(&node.table);
             let grid: Grid = preparer.collect(node).await?;
             let mut matrix = MatrixBuilder::default();
             for row in grid.rows().filter(Row::has_samples) {
-                matrix.add(&table.labels()[row.series as usize], row, inner_evaluation.steps);
+                matrix.add(&table.labels()[row.series as usize], row, evaluation.steps);
             }
             Ok(QueryValue::Matrix(matrix.finish()))
         }

@@ -253,18 +253,12 @@ impl Preparer {
                 self.leaf(selector, TimeRange::new(first_ms, last_ms), Sampler::Range(call), evaluation)
             }
             ExprKind::Subquery { expr, range, step, modifiers } => {
-                let width_ms = self.range.duration_ms(range, false)?;
-                let step_ms = match step {
-                    Some(step) => Some(self.range.duration_ms(step, false)?),
-                    None => None,
-                };
-                let pin = self.range.pin(modifiers)?;
-                let inner = self.inner_evaluation(width_ms, step_ms, pin, evaluation)?;
-                call.grid = pin.grid(evaluation.steps, width_ms);
-                let node = self.vector_or_scalar(expr, inner).await?;
+                let subquery = self.subquery(range, step.as_ref(), modifiers, evaluation)?;
+                call.grid = subquery.grid;
+                let node = self.vector_or_scalar(expr, subquery.inner).await?;
                 let width = evaluation.steps.count;
-                let subquery = SubqueryCall::new(call, inner.steps, Arc::clone(&node.table));
-                Ok(node.then_wide(subquery, width))
+                let call = SubqueryCall::new(call, subquery.inner.steps, Arc::clone(&node.table));
+                Ok(node.then_wide(call, width))
             }
             _ => Err(QueryError::BadData(format!("{} takes a range vector", call.name))),
         }

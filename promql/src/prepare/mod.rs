@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 use pilaster_model::{Matcher, TimeRange};
 
 use crate::annotations::Place;
-use crate::ast::{Expr, ExprKind, SelectorExtension, VectorSelector};
+use crate::ast::{Duration, Expr, ExprKind, Modifiers, SelectorExtension, VectorSelector};
 use crate::error::QueryError;
 use crate::exec::broadcast::Broadcast;
 use crate::exec::elementwise::Unary;
@@ -34,7 +34,7 @@ use crate::exec::plan::GridStream;
 use crate::exec::query_state::QueryState;
 use crate::exec::select::{InstantCall, InstantValue, Sampler, Select};
 use crate::grid::{Grid, Steps};
-use crate::kernels::UnaryFunction;
+use crate::kernels::{RangeGrid, UnaryFunction};
 use crate::series_table::SeriesTable;
 use crate::source::{Selection, Source};
 
@@ -89,6 +89,15 @@ impl Evaluation {
     fn once(self) -> Evaluation {
         Evaluation { steps: self.steps.first(), is_range: false, ..self }
     }
+}
+
+/// A subquery's times.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Subquery {
+    /// The windows that are asked for.
+    pub grid: RangeGrid,
+    /// The evaluation of the inner expression, which fills them.
+    pub inner: Evaluation,
 }
 
 /// The answer to a selector.
@@ -242,14 +251,17 @@ impl Preparer {
         self.merge_equal(node.with_table(Arc::new(SeriesTable::new(labels))), &before, Collision::SameStep, 0)
     }
 
-    /// The evaluation of a subquery's inner expression, as seen from `evaluation`.
-    pub(crate) fn inner_evaluation(
+    /// `[range:step] modifiers` as seen from `evaluation`.
+    pub(crate) fn subquery(
         &self,
-        range_ms: i64,
-        step_ms: Option<i64>,
-        pin: times::Pin,
+        range: &Duration,
+        step: Option<&Duration>,
+        modifiers: &Modifiers,
         evaluation: Evaluation,
-    ) -> Result<Evaluation, QueryError> {
+    ) -> Result<Subquery, QueryError> {
+        let range_ms = self.range.duration_ms(range, false)?;
+        let step_ms = step.map(|step| self.range.duration_ms(step, false)).transpose()?;
+        let pin = self.range.pin(modifiers)?;
         let step_ms = step_ms.unwrap_or(self.options.default_subquery_step_ms).max(1);
         let (first_ms, last_ms) = match pin.at_ms {
             Some(at_ms) => (at_ms, at_ms),
@@ -266,7 +278,8 @@ impl Preparer {
         // One series would already be too much, and a row of them might not even be allocated.
         self.query.check_steps(steps.count)?;
         // Hints of samples that a subquery skips would be missed: it needs whole histograms.
-        Ok(Evaluation { steps, is_range: end_ms != start_ms, ..evaluation.of_whole_histograms() })
+        let inner = Evaluation { steps, is_range: end_ms != start_ms, ..evaluation.of_whole_histograms() };
+        Ok(Subquery { grid: pin.grid(evaluation.steps, range_ms), inner })
     }
 
     /// Computes a node while preparing.
