@@ -16,7 +16,7 @@ impl Store {
         if changed.is_empty() {
             return Ok(());
         }
-        let _open = self.metadata_gate.read();
+        let _open = self.beside_gate.read();
         self.wal.wait(self.wal.enqueue_metadata(&changed))?;
         self.metadata.apply(changed);
         Ok(())
@@ -50,6 +50,10 @@ impl Store {
             .collect();
         if !logged.is_empty() {
             self.wal.wait_for_room();
+        }
+        // Between log and memory the log is not cut.
+        let _open = self.beside_gate.read();
+        if !logged.is_empty() {
             self.wal.wait(self.wal.enqueue_exemplars(&logged, &|series| labels_of(SeriesRef(series))))?;
         }
         let add = |(labels, exemplar): (Labels, &Exemplar)| match labels.is_empty() {

@@ -192,9 +192,10 @@ impl Store {
         while maintenance.marks.front().is_some_and(|mark| mark.sequence <= sequence) {
             maintenance.marks.pop_front();
         }
-        // What the log says of metrics must stand elsewhere before it goes.
-        let _alone = self.metadata_gate.write();
-        let stored = self.metadata.store(&*self.env.files, &self.options.dir);
+        // What the log says of metrics, and its exemplars, must stand elsewhere before it goes.
+        let _alone = self.beside_gate.write();
+        let (files, dir) = (&*self.env.files, &self.options.dir);
+        let stored = self.metadata.store(files, dir).and_then(|()| self.exemplars.store(files, dir));
         let cut = stored.and_then(|()| self.wal.truncate_before(sequence).map_err(Error::from));
         if let Err(error) = cut {
             // Nothing is lost but room; the next flush tries again.

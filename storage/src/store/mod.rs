@@ -93,8 +93,8 @@ pub struct Store {
     merging: Mutex<()>,
     maintenance: Mutex<Maintenance>,
     metadata: MetadataTable,
-    /// Shared from the log to the table; alone while the file is written for the log to be cut.
-    metadata_gate: RwLock<()>,
+    /// Shared from the log to metadata and exemplars; alone while their files are written for the log to be cut.
+    beside_gate: RwLock<()>,
     exemplars: ExemplarStore,
     counters: Counters,
     wal_damaged_ranges: AtomicU64,

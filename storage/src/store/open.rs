@@ -79,6 +79,7 @@ impl Store {
         early(Snapshot::of_blocks(view.clone()));
         let metadata = MetadataTable::load(&*env.files, &dir)?;
         let exemplars = ExemplarStore::new(options.max_exemplars, options.out_of_order_ms);
+        exemplars.load(&*env.files, &dir)?;
 
         let head = Head::new(options.shards);
         let wal_dir = dir.join("wal");
@@ -118,7 +119,7 @@ impl Store {
             maintenance: Mutex::new(Maintenance::new(manifest, marks, sources, env.clock.now_ms())),
             metadata,
             retention: RwLock::new(Arc::new(options.retention.clone())),
-            metadata_gate: RwLock::default(),
+            beside_gate: RwLock::default(),
             exemplars,
             counters: Counters::default(),
             wal_damaged_ranges: AtomicU64::new(damaged_ranges),

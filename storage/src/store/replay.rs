@@ -187,7 +187,7 @@ impl<'a> Replay<'a> {
         self.name(named);
         for WalExemplar { series, exemplar } in exemplars {
             if let Some(labels) = self.labels(series) {
-                self.beside.1.add(&labels, exemplar);
+                self.beside.1.replay(&labels, exemplar);
             }
         }
         let count: usize = rest.iter().map(|(_, record)| sample_count(record)).sum();

@@ -1,11 +1,19 @@
-//! Exemplars: the newest ones in memory, by series. The log brings them back after a restart, as far as it reaches.
+//! Exemplars: the newest ones in memory, by series. After a restart the log brings them back, and a file those that the
+//! log no longer has.
 //!
 //! Source: Prometheus `tsdb/exemplar.go` and `model/exemplar`, whose rules for what is taken these are.
 
+mod file;
+
 use std::collections::{HashMap, VecDeque};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
 use pilaster_model::{Labels, Matcher, TimeRange};
+
+use crate::Error;
+use crate::env::Files;
 
 /// Characters in all names and values of an exemplar's labels, as OpenMetrics limits them.
 const MAX_LABEL_CHARS: usize = 128;
@@ -68,6 +76,8 @@ pub struct ExemplarStats {
 pub struct ExemplarStore {
     out_of_order_ms: i64,
     ring: RwLock<Ring>,
+    /// Whether the file lacks something.
+    dirty: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -85,7 +95,36 @@ struct Ring {
 impl ExemplarStore {
     /// Keeps none where `max` is 0.
     pub fn new(max: usize, out_of_order_ms: i64) -> ExemplarStore {
-        ExemplarStore { out_of_order_ms, ring: RwLock::new(Ring { max, ..Ring::default() }) }
+        let ring = RwLock::new(Ring { max, ..Ring::default() });
+        ExemplarStore { out_of_order_ms, ring, dirty: AtomicBool::new(false) }
+    }
+
+    /// Takes what the file in `dir` holds.
+    ///
+    /// # Errors
+    /// The operating system refuses to read.
+    pub fn load(&self, files: &dyn Files, dir: &Path) -> Result<(), Error> {
+        if !self.is_on() {
+            return Ok(());
+        }
+        let ring = &mut *self.ring.write();
+        for (series, exemplar) in file::load(files, dir)? {
+            // They were taken once, whatever the rules are now.
+            ring.insert(&series, exemplar);
+        }
+        Ok(())
+    }
+
+    /// Writes the file, where it lacks something.
+    ///
+    /// # Errors
+    /// It cannot be written; the next call tries again.
+    pub fn store(&self, files: &dyn Files, dir: &Path) -> Result<(), Error> {
+        if !self.dirty.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let all = self.ring.read().in_order();
+        file::store(files, dir, &all).inspect_err(|_| self.dirty.store(true, Ordering::Relaxed))
     }
 
     /// Whether any are kept.
@@ -112,11 +151,23 @@ impl ExemplarStore {
         let ring = &mut *self.ring.write();
         let outcome = ring.validate(series, &exemplar, self.out_of_order_ms);
         match outcome {
-            ExemplarOutcome::Taken => ring.insert(series, exemplar),
+            ExemplarOutcome::Taken => {
+                ring.insert(series, exemplar);
+                self.dirty.store(true, Ordering::Relaxed);
+            }
             ExemplarOutcome::OutOfOrder => ring.out_of_order += 1,
             ExemplarOutcome::Passed | ExemplarOutcome::LabelsTooLong | ExemplarOutcome::UnknownSeries => {}
         }
         outcome
+    }
+
+    /// Adds what the log says was taken, unless it is there already.
+    pub fn replay(&self, series: &Labels, exemplar: Exemplar) {
+        let ring = &mut *self.ring.write();
+        if ring.validate(series, &exemplar, self.out_of_order_ms) == ExemplarOutcome::Taken {
+            ring.insert(series, exemplar);
+            self.dirty.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Exemplars in `range` of all series that satisfy one of `selectors`, ascending by series.
@@ -198,6 +249,15 @@ impl Ring {
         let place = list.partition_point(|(_, other)| other.timestamp_ms <= exemplar.timestamp_ms);
         list.insert(place, (number, exemplar));
         self.order.push_back((series.clone(), number));
+    }
+
+    /// All, in the order in which they came.
+    fn in_order(&self) -> Vec<(Labels, Exemplar)> {
+        let numbered = self.by_series.iter().flat_map(|(series, list)| list.iter().map(move |one| (series, one)));
+        let mut all: Vec<(u64, &Labels, &Exemplar)> =
+            numbered.map(|(series, (number, exemplar))| (*number, series, exemplar)).collect();
+        all.sort_unstable_by_key(|(number, ..)| *number);
+        all.into_iter().map(|(_, series, exemplar)| (series.clone(), exemplar.clone())).collect()
     }
 
     fn remove_first(&mut self) {
