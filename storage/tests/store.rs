@@ -499,6 +499,9 @@ fn a_sample_that_was_sent_again_after_a_flush_stays_deleted() {
     assert_eq!(store.append(&[sample(series, 500, 1.0)]).unwrap(), AppendOutcome { appended: 1, rejected: vec![] });
     store.delete(&[Matcher::equal("__name__", "m")], TimeRange::new(500, 500)).unwrap();
     assert_eq!(all(&store.snapshot()), []);
+    // Behind the deletion in the log, so only not logging it keeps it away.
+    assert_eq!(store.append(&[sample(series, 500, 1.0)]).unwrap().appended, 1);
+    assert_eq!(all(&store.snapshot()), []);
     drop(store);
     assert_eq!(all(&open(&options).snapshot()), []);
 }

@@ -102,7 +102,8 @@ enum Taken {
     New,
     /// It was there already, bit for bit.
     Known,
-    /// Blocks hold it, bit for bit.
+    /// Blocks hold it, bit for bit. It is not logged again: it may be deleted, and a record behind the deletion would
+    /// bring it back.
     InBlocks,
 }
 
