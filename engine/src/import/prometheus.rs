@@ -1,5 +1,6 @@
 //! `pilaster import prometheus`: the data directory of another server, straight from its files.
 
+use std::collections::HashSet;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
@@ -202,6 +203,10 @@ fn import_head(dir: &Path, store: &Store, progress: &Progress, damages: &mut Dam
             range.max_ms >= head.blocks_end_ms() || new > known
         })?;
     }
+    // What the store was told itself is newer.
+    let known: HashSet<String> = store.metadata().into_iter().map(|one| one.metric).collect();
+    let unknown: Vec<_> = head.metadata().filter(|one| !known.contains(&one.metric)).cloned().collect();
+    store.set_metadata(&unknown)?;
     if found.series > 0 {
         progress.say(&format!(
             "head  {} samples, {} series: {:.1} s, {}",
@@ -218,10 +223,8 @@ fn import_head(dir: &Path, store: &Store, progress: &Progress, damages: &mut Dam
         ));
     }
     if found.skipped_records > 0 {
-        progress.say(&format!(
-            "left out: {} records of exemplars and metadata, which are kept in memory only",
-            grouped(found.skipped_records)
-        ));
+        progress
+            .say(&format!("left out: {} records of exemplars, which no block holds", grouped(found.skipped_records)));
     }
     Ok(imported)
 }

@@ -7,12 +7,13 @@
 //! and stand in the other log. The log goes back behind the end of the blocks, so samples may be in both; see
 //! [`Head::blocks_end_ms`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use pilaster_model::{Columns, Labels, TimeRange};
+use pilaster_storage::Metadata;
 use pilaster_storage::block::OrderKey;
 
 use super::DataError;
@@ -31,7 +32,7 @@ pub struct HeadSummary {
     pub series: u64,
     /// Before late ones, deleted ones and those that two files hold are taken out.
     pub samples: u64,
-    /// Records of exemplars and metadata, which no block holds.
+    /// Records of exemplars, which no block holds.
     pub skipped_records: u64,
     /// Samples whose series the log does not name.
     pub nameless_samples: u64,
@@ -55,6 +56,7 @@ pub struct Head {
     labels: Vec<Labels>,
     series: Vec<Series>,
     by_reference: HashMap<u64, u32>,
+    metadata: BTreeMap<String, Metadata>,
     summary: HeadSummary,
 }
 
@@ -81,6 +83,7 @@ impl Head {
             labels: Vec::new(),
             series: Vec::new(),
             by_reference: HashMap::new(),
+            metadata: BTreeMap::new(),
             summary: HeadSummary::default(),
         };
         head.learn(damage)?;
@@ -92,6 +95,11 @@ impl Head {
     /// has: then a restarted Prometheus would lose the others of the range.
     pub fn blocks_end_ms(&self) -> i64 {
         self.blocks_end_ms
+    }
+
+    /// The last that the log says of each metric, ascending.
+    pub fn metadata(&self) -> impl Iterator<Item = &Metadata> {
+        self.metadata.values()
     }
 
     pub fn summary(&self) -> HeadSummary {
@@ -110,6 +118,7 @@ impl Head {
             }
         }
         let (labels, series, by_reference) = (&mut self.labels, &mut self.series, &mut self.by_reference);
+        let metadata = &mut self.metadata;
         // One after the other: the log of late samples names no series.
         for paths in [&self.wal, &self.wbl] {
             let mut take = |record: Record| match record {
@@ -146,7 +155,16 @@ impl Head {
                         }
                     }
                 }
-                Record::Exemplars | Record::Metadata => skipped += 1,
+                Record::Metadata(said) => {
+                    for one in said {
+                        let metric = by_reference.get(&one.series).map(|at| labels[*at as usize].metric_name());
+                        if let Some(metric) = metric.filter(|metric| !metric.is_empty()) {
+                            let one = Metadata::new(metric, one.kind, &one.help, &one.unit);
+                            metadata.insert(metric.to_owned(), one);
+                        }
+                    }
+                }
+                Record::Exemplars => skipped += 1,
                 Record::Other => {}
             };
             replay(paths, &mut take, damage)?;
@@ -242,7 +260,7 @@ impl Head {
                     }
                 }
             }
-            Record::Series(_) | Record::Exemplars | Record::Metadata | Record::Other => {}
+            Record::Series(_) | Record::Exemplars | Record::Metadata(_) | Record::Other => {}
         };
         replay(&self.wal, &mut take_in_order, &mut known)?;
         let mut take_late = |record: Record| match record {
@@ -256,7 +274,7 @@ impl Head {
                     gathered[at].samples.push_histogram(sample.timestamp_ms, sample.value, sample.start_ms);
                 }
             }),
-            Record::Series(_) | Record::Tombstones(_) | Record::Exemplars | Record::Metadata | Record::Other => {}
+            Record::Series(_) | Record::Tombstones(_) | Record::Exemplars | Record::Metadata(_) | Record::Other => {}
         };
         replay(&self.wbl, &mut take_late, &mut known)?;
         self.read_chunks(run.clone(), &mut gathered, damage)?;

@@ -7,6 +7,7 @@ use pilaster_model::{Histogram, Labels, TimeRange};
 
 use super::bytes::Bytes;
 use super::error::Malformed;
+use crate::remote_write::metric_kind;
 
 /// A sample of the series that the log calls `series`.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,15 +19,24 @@ pub struct Logged<V> {
     pub value: V,
 }
 
+/// What is said about the metric of the series that the log calls `series`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeriesMetadata {
+    pub series: u64,
+    pub kind: &'static str,
+    pub help: String,
+    pub unit: String,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record {
     Series(Vec<(u64, Labels)>),
     Floats(Vec<Logged<f64>>),
     Histograms(Vec<Logged<Arc<Histogram>>>),
     Tombstones(Vec<(u64, TimeRange)>),
-    /// So many, of which we keep none.
+    /// Which we do not keep.
     Exemplars,
-    Metadata,
+    Metadata(Vec<SeriesMetadata>),
     /// About the memory of the process that wrote it, or of a later version.
     Other,
 }
@@ -41,7 +51,7 @@ pub fn parse(bytes: &[u8]) -> Result<Record, Malformed> {
         2 => Record::Floats(first_form(rest, &mut |rest| rest.f64())?),
         3 => Record::Tombstones(tombstones(rest)?),
         4 => Record::Exemplars,
-        6 => Record::Metadata,
+        6 => Record::Metadata(metadata(rest)?),
         7 | 9 => Record::Histograms(first_form(rest, &mut integers)?),
         8 | 10 => Record::Histograms(first_form(rest, &mut floats)?),
         11 => Record::Floats(second_form(rest, &mut |rest| rest.f64())?),
@@ -69,6 +79,24 @@ fn tombstones(rest: &mut Bytes) -> Result<Vec<(u64, TimeRange)>, Malformed> {
     let mut all = Vec::new();
     while !rest.is_empty() {
         all.push((rest.be64()?, TimeRange::new(rest.varint()?, rest.varint()?)));
+    }
+    Ok(all)
+}
+
+fn metadata(rest: &mut Bytes) -> Result<Vec<SeriesMetadata>, Malformed> {
+    let mut all = Vec::new();
+    while !rest.is_empty() {
+        let (series, kind) = (rest.uvarint()?, metric_kind(u64::from(rest.byte()?)));
+        let (mut help, mut unit) = (String::new(), String::new());
+        for _ in 0..rest.count()? {
+            match (rest.text()?, rest.text()?) {
+                ("HELP", text) => help = text.to_owned(),
+                ("UNIT", text) => unit = text.to_owned(),
+                // Of a later version.
+                (_, _) => {}
+            }
+        }
+        all.push(SeriesMetadata { series, kind, help, unit });
     }
     Ok(all)
 }

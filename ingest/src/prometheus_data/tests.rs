@@ -140,3 +140,28 @@ fn an_index_with_any_bit_wrong_is_refused_or_told_of() {
     }
     std::fs::remove_dir_all(&dir).unwrap();
 }
+
+#[test]
+fn metadata_of_the_log_is_read_with_fields_of_later_versions_passed_over() {
+    let text = |text: &str| [&[text.len() as u8], text.as_bytes()].concat();
+    let fields = |pairs: &[(&str, &str)]| {
+        let texts = pairs.iter().flat_map(|(name, value)| [text(name), text(value)].concat());
+        [pairs.len() as u8].into_iter().chain(texts).collect::<Vec<u8>>()
+    };
+    let mut bytes = vec![6, 101, 1];
+    bytes.extend(fields(&[("UNIT", ""), ("HELP", "some")]));
+    // 200 takes two bytes.
+    bytes.extend([0xc8, 1, 9]);
+    bytes.extend(fields(&[("later", "than us"), ("HELP", "b"), ("UNIT", "seconds")]));
+    let said = |series, kind, help: &str, unit: &str| record::SeriesMetadata {
+        series,
+        kind,
+        help: help.to_owned(),
+        unit: unit.to_owned(),
+    };
+    let expected = vec![said(101, "counter", "some", ""), said(200, "unknown", "b", "seconds")];
+    assert_eq!(record::parse(&bytes).unwrap(), record::Record::Metadata(expected));
+    for len in [2, 3, 5, bytes.len() - 1] {
+        assert!(record::parse(&bytes[..len]).is_err(), "cut to {len}");
+    }
+}

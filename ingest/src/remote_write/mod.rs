@@ -12,4 +12,5 @@ pub use crate::protobuf::DecodeError;
 pub use encode::{SeriesToSend, encode_v1, encode_v2};
 pub use histogram::RawHistogram;
 pub use receiver::{MAX_DECODED_BYTES, Response, receive};
+pub(crate) use request::metric_kind;
 pub use request::{RawExemplar, RawMetadata, RawSample, RawSeries, Request, decode_v1, decode_v2};

@@ -51,8 +51,8 @@ pub struct RawMetadata<'a> {
     pub unit: &'a str,
 }
 
-/// Names of the metric type enum, the same numbers in both versions.
-fn metric_kind(number: u64) -> &'static str {
+/// Names of the metric type enum, the same numbers in both versions, and in Prometheus's log.
+pub(crate) fn metric_kind(number: u64) -> &'static str {
     match number {
         1 => "counter",
         2 => "gauge",
