@@ -30,6 +30,11 @@ impl DirectoryHome {
             return Err(Error::InvalidOptions { reason });
         }
         let manifest = recover::load_or_rebuild(env, dir)?;
+        if !Manifest::is_there(&*env.files, dir) {
+            // Before any block is written: one that is missing later is lost, and blocks are not what an unfinished
+            // first flush or import has left.
+            manifest.store(&*env.files, dir)?;
+        }
         // An earlier life may have failed to make its last manifest durable. It must be before anything it does not
         // name is removed.
         env.files.sync_dir(dir).map_err(Error::io("sync", dir))?;
