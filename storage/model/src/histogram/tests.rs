@@ -51,6 +51,8 @@ fn printed_like_prometheus() {
     );
     let custom = parse("{{schema:-53 count:6 sum:3 custom_values:[-1 2.5] buckets:[1 2 3]}}");
     assert_eq!(custom.to_string(), "{count:6, sum:3, [-Inf,-1]:1, (-1,2.5]:2, (2.5,+Inf]:3}");
+    let unknown = Histogram { zero_count: f64::NAN, ..custom };
+    assert_eq!(unknown.to_string(), "{count:6, sum:3, [-Inf,-1]:1, (-1,2.5]:2, (2.5,+Inf]:3}");
     let mut json = String::new();
     histogram.write_json(&mut json);
     let buckets =

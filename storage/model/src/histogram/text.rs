@@ -12,7 +12,8 @@ impl fmt::Display for Histogram {
         write!(f, "{{count:{}, sum:{}", format_g(self.count), format_g(self.sum))?;
         let mut negative: Vec<Bucket> = self.side_buckets(Side::Negative).collect();
         negative.reverse();
-        let zero = (self.zero_count != 0.0).then(|| self.zero_bucket());
+        // With custom buckets there is none, even where arithmetic has made a NaN of its count.
+        let zero = (self.zero_count != 0.0 && !self.has_custom_buckets()).then(|| self.zero_bucket());
         for bucket in negative.into_iter().chain(zero).chain(self.side_buckets(Side::Positive)) {
             if bucket.count != 0.0 {
                 write!(f, ", {bucket}")?;
