@@ -58,11 +58,7 @@ impl Store {
             let opened = if home.is_far() { Ok(()) } else { block.open().map(drop) };
             match opened {
                 Ok(()) => blocks.push(block),
-                Err(error) if error.is_lost() => {
-                    tracing::error!(block = meta.name, min_ms = meta.min_ms, max_ms = meta.max_ms, samples = meta.sample_count,
-                        %error, "a block cannot be read: it is set aside, and everything else is served");
-                    set_aside.push(meta.clone());
-                }
+                Err(error) if error.is_lost() => set_aside.push(meta.clone()),
                 Err(error) => return Err(Error::block(&dir)(error)),
             }
         }
