@@ -3,7 +3,7 @@
 mod server;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use server::{Peer, Pilaster, binary, free_port, program};
@@ -196,6 +196,16 @@ fn remote_read_gives_the_same(theirs: &Path, truth: &BTreeSet<String>) {
     assert!(said.contains("imported 907 samples"), "{said}");
 }
 
+/// A file below `dir` with this extension.
+fn find(dir: &Path, extension: &str) -> PathBuf {
+    let mut entries = std::fs::read_dir(dir).unwrap().flatten().map(|entry| entry.path());
+    let path = entries.next().unwrap();
+    if path.is_dir() {
+        return find(&path, extension);
+    }
+    std::iter::once(path).chain(entries).find(|path| path.extension().is_some_and(|found| found == extension)).unwrap()
+}
+
 #[test]
 fn blocks_go_where_the_server_would_put_them() {
     let dir = tempfile::tempdir().unwrap();
@@ -209,10 +219,23 @@ fn blocks_go_where_the_server_would_put_them() {
     assert!(!ours.join("samples").exists() && dir.path().join("far/manifest.jsonl").exists());
     assert_eq!(succeed(&["tsdb", "dump", &flag, text(&ours)]).lines().count(), 5407);
     assert_eq!(succeed(&["tsdb", "list", text(&ours)]).lines().count(), 3);
-    for command in [["tsdb", "dump"], ["tsdb", "verify"]] {
-        let output = run(&[&command[..], &[text(&ours)]].concat());
-        let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!output.status.success() && error.contains("/far"), "{error}");
+    let output = run(&["tsdb", "dump", text(&ours)]);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && error.contains("/far"), "{error}");
+    // Where the blocks are, the directory says as well.
+    for place in [&[flag.as_str(), text(&ours)][..], &[text(&ours)]] {
+        assert_eq!(succeed(&[&["tsdb", "list"], place].concat()).lines().count(), 3);
+        assert!(succeed(&[&["tsdb", "verify"], place].concat()).contains("2 blocks"));
+        assert!(succeed(&[&["tsdb", "analyze"], place].concat()).contains("Total Series: "));
+        let index = find(&dir.path().join("far/samples"), "index");
+        let mut bytes = std::fs::read(&index).unwrap();
+        bytes[30] ^= 1;
+        std::fs::write(&index, bytes).unwrap();
+        let damaged = run(&[&["tsdb", "verify"], place].concat());
+        let error = String::from_utf8_lossy(&damaged.stderr).into_owned();
+        assert!(!damaged.status.success() && error.contains("/far/samples/"), "{error}");
+        assert!(succeed(&[&["tsdb", "repair"], place].concat()).contains("1 indexes made again, 0 blocks set aside"));
+        assert!(succeed(&[&["tsdb", "verify"], place].concat()).contains("0 damaged"));
     }
     // A snapshot of it stands on its own.
     let flags = [flag.as_str(), "--web.enable-admin-api", "--storage.tsdb.retention.time=100y"];
