@@ -36,9 +36,10 @@ impl Preparer {
         }
         if let Some(float_op) = float_aggregate(aggregate.op) {
             let mut node = self.vector(inner, evaluation).await?;
-            // Sums are compensated, and in an order that is the same for all numbers of partitions. Variances would show it.
-            let is_variance = matches!(float_op, FloatAggregate::Stddev | FloatAggregate::Stdvar);
-            let reordered = !is_variance && node.reorder();
+            // Sums are compensated, and in an order that is the same for all numbers of partitions. Means would show the
+            // order in their last digit, because sum and compensation are divided apart; variances in several digits.
+            let order_shows = matches!(float_op, FloatAggregate::Avg | FloatAggregate::Stddev | FloatAggregate::Stdvar);
+            let reordered = !order_shows && node.reorder();
             let groups = Groups::new(&node.table, aggregate.without, &aggregate.labels);
             let (table, input) = (Arc::clone(&groups.table), Arc::clone(&node.table));
             let place = Place { span: inner.span, owner: expr.span };
