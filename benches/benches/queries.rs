@@ -1,4 +1,5 @@
-//! Whole queries inside the process: text in, values out. Over flushed blocks, per input sample; over the head, per query.
+//! Whole queries inside the process: text in, values out. Over flushed blocks, per input sample; over the head, per
+//! query; one window over a week of merged blocks, by their summaries and by all samples.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -6,7 +7,9 @@ use std::sync::Arc;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pilaster_benches::dataset::{Fleet, INTERVAL_MS};
 use pilaster_engine::source::StoreSource;
+use pilaster_model::{Labels, Matcher, TimeRange};
 use pilaster_promql::engine::{Engine, EngineOptions};
+use pilaster_promql::source::{SampleBatch, Selection, Source, SourceError};
 use pilaster_storage::env::Env;
 use pilaster_storage::{Sample, Store, StoreOptions, WalSync};
 
@@ -121,5 +124,66 @@ fn over_head(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, over_blocks, over_head);
+/// A source that reads all samples, whatever is wanted of them.
+#[derive(Debug)]
+struct AllSamples(StoreSource);
+
+#[derive(Debug)]
+struct AllOfSelection(Arc<dyn Selection>);
+
+impl Source for AllSamples {
+    fn select(&self, matchers: &[Matcher], range: TimeRange) -> Result<Arc<dyn Selection>, SourceError> {
+        Ok(Arc::new(AllOfSelection(self.0.select(matchers, range)?)))
+    }
+
+    fn label_names(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>, SourceError> {
+        self.0.label_names(matchers, range)
+    }
+
+    fn label_values(&self, name: &str, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>, SourceError> {
+        self.0.label_values(name, matchers, range)
+    }
+}
+
+impl Selection for AllOfSelection {
+    fn labels(&self) -> &[Labels] {
+        self.0.labels()
+    }
+
+    fn read(&self, series: &[u32]) -> Result<SampleBatch, SourceError> {
+        self.0.read(series)
+    }
+}
+
+fn over_a_week(criterion: &mut Criterion) {
+    const INSTANCES: usize = 20;
+    let loaded = load(INSTANCES, 7 * 24, true);
+    for _ in 0..20 {
+        loaded.store.maintain().expect("maintained");
+    }
+    let (runtime, engine) = (runtime(), engine());
+    let mut group = criterion.benchmark_group("a window of a week");
+    group.sample_size(10);
+    for query in [
+        "max_over_time(node_load1[7d])",
+        "avg_over_time(up[7d])",
+        "increase(http_request_duration_seconds_bucket[7d])",
+        "count_over_time(http_requests_total[7d])",
+        "rate(http_requests_total[7d])",
+    ] {
+        for all in [false, true] {
+            let name = format!("{query}, {}", if all { "all samples" } else { "summaries" });
+            group.bench_function(name, |bencher| {
+                bencher.iter(|| {
+                    let source = StoreSource::new(loaded.store.snapshot());
+                    let source: Arc<dyn Source> = if all { Arc::new(AllSamples(source)) } else { Arc::new(source) };
+                    runtime.block_on(engine.instant(source, black_box(query), loaded.end_ms)).expect("answered")
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, over_blocks, over_head, over_a_week);
 criterion_main!(benches);

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use arrow::buffer::ScalarBuffer;
 use parking_lot::Mutex;
 use pilaster_model::histogram::{CounterResetHint, Histogram};
-use pilaster_model::{Labels, Matcher, TimeRange};
+use pilaster_model::{Labels, Matcher, ReducedWindows, TimeRange};
 use pilaster_promql::source::{NewestSamples, SampleBatch, Selection, SeriesRun, Source, SourceError};
 use pilaster_storage::block::BlockMeta;
-use pilaster_storage::{SelectedSeries, SeriesSamples, Snapshot};
+use pilaster_storage::{ReducedSamples, SelectedSeries, SeriesSamples, Snapshot};
 
 use crate::app::Replay;
 
@@ -155,17 +155,36 @@ impl Selection for StoreSelection {
     }
 
     fn read(&self, series: &[u32]) -> Result<SampleBatch, SourceError> {
-        let mut samples = self.snapshot.read_many(self.at(series), self.range).map_err(refused)?;
-        self.hint_histograms(series, &mut samples)?;
-        let mut batch = SampleBatch { timelines: Vec::new(), runs: Vec::with_capacity(samples.len()) };
+        let samples = self.snapshot.read_many(self.at(series), self.range).map_err(refused)?;
+        self.batch(series, samples.into_iter().map(|samples| ReducedSamples { samples, weights: None }).collect())
+    }
+
+    fn read_reduced(&self, series: &[u32], wanted: &ReducedWindows) -> Result<SampleBatch, SourceError> {
+        let samples = self.snapshot.read_reduced(self.at(series), self.range, wanted).map_err(refused)?;
+        self.batch(series, samples)
+    }
+}
+
+/// How long before the selected range a sample may lie that says whether the first one in it is a reset: as long as a
+/// chunk of Prometheus's may be.
+const HINT_MS: i64 = 7_200_000;
+
+impl StoreSelection {
+    /// A batch of what was read of the series at these positions.
+    fn batch(&self, of: &[u32], mut samples: Vec<ReducedSamples>) -> Result<SampleBatch, SourceError> {
+        self.hint_histograms(of, &mut samples)?;
+        let mut batch = SampleBatch { runs: Vec::with_capacity(samples.len()), ..SampleBatch::default() };
         // The store hands out one list of timestamps for all series that share it.
-        let mut known: HashMap<(*const i64, usize), u32> = HashMap::new();
-        for (&series, one) in series.iter().zip(samples) {
+        let mut known: HashMap<(*const i64, usize, Option<*const u32>), u32> = HashMap::new();
+        for (&series, ReducedSamples { samples: one, weights }) in of.iter().zip(samples) {
             if one.timestamps.is_empty() {
                 continue;
             }
-            let timeline = *known.entry((one.timestamps.as_ptr(), one.timestamps.len())).or_insert_with(|| {
+            let weights_at = weights.as_ref().map(|weights| weights.as_ptr());
+            let key = (one.timestamps.as_ptr(), one.timestamps.len(), weights_at);
+            let timeline = *known.entry(key).or_insert_with(|| {
                 batch.timelines.push(one.timestamps.clone());
+                batch.weights.push(weights);
                 (batch.timelines.len() - 1) as u32
             });
             batch.runs.push(SeriesRun {
@@ -178,13 +197,7 @@ impl Selection for StoreSelection {
         }
         Ok(batch)
     }
-}
 
-/// How long before the selected range a sample may lie that says whether the first one in it is a reset: as long as a
-/// chunk of Prometheus's may be.
-const HINT_MS: i64 = 7_200_000;
-
-impl StoreSelection {
     /// The series at these positions.
     fn at<'a>(&'a self, positions: &'a [u32]) -> impl Iterator<Item = &'a SelectedSeries> {
         positions.iter().map(|&position| &self.series[position as usize])
@@ -194,8 +207,9 @@ impl StoreSelection {
     ///
     /// What lies before the range is read again for series that have histograms, so that the answer does not depend on
     /// where a range begins.
-    fn hint_histograms(&self, of: &[u32], samples: &mut [SeriesSamples]) -> Result<(), SourceError> {
-        let with: Vec<usize> = (0..samples.len()).filter(|index| samples[*index].histograms.is_some()).collect();
+    fn hint_histograms(&self, of: &[u32], samples: &mut [ReducedSamples]) -> Result<(), SourceError> {
+        let with: Vec<usize> =
+            (0..samples.len()).filter(|index| samples[*index].samples.histograms.is_some()).collect();
         if with.is_empty() {
             return Ok(());
         }
@@ -206,8 +220,9 @@ impl StoreSelection {
             let Some(mut histograms) = longer.histograms else { continue };
             hint_resets(&mut histograms);
             let first = longer.timestamps.partition_point(|timestamp_ms| *timestamp_ms < self.range.min_ms);
-            debug_assert_eq!(histograms.len() - first, samples[index].timestamps.len());
-            samples[index].histograms = Some(histograms.split_off(first));
+            let SeriesSamples { timestamps, histograms: hinted, .. } = &mut samples[index].samples;
+            debug_assert_eq!(histograms.len() - first, timestamps.len());
+            *hinted = Some(histograms.split_off(first));
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use pilaster_model::{Histogram, Labels, Matcher, TimeRange};
+use pilaster_model::{Histogram, Labels, Matcher, ReducedWindows, TimeRange};
 
 /// Why a source could not answer.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +44,13 @@ pub trait Selection: Send + Sync + Debug {
     /// `series`.
     fn read(&self, series: &[u32]) -> Result<SampleBatch, SourceError>;
 
+    /// [`Selection::read`], except that what is `wanted` comes out the same, bit for bit, from what is returned: fewer
+    /// samples may stand for those that lie in all the same windows, and values that nobody looks at may be anything.
+    /// Who knows no shorter way reads all samples.
+    fn read_reduced(&self, series: &[u32], _wanted: &ReducedWindows) -> Result<SampleBatch, SourceError> {
+        self.read(series)
+    }
+
     /// Only the newest sample inside the selected range of each of these series, for whom that is enough; `None` where
     /// it is not found at less cost than by [`Selection::read`], or is a native histogram.
     fn newest(&self, _series: &[u32]) -> Result<Option<NewestSamples>, SourceError> {
@@ -66,8 +73,27 @@ pub struct NewestSamples {
 pub struct SampleBatch {
     /// Strictly ascending timestamps in milliseconds.
     pub timelines: Vec<Arc<[i64]>>,
+    /// How many samples each of a timeline stands for, itself counted; empty where every one stands for itself, otherwise
+    /// as long as `timelines`, with `None` for such a timeline.
+    pub weights: Vec<Option<Arc<[u32]>>>,
     /// At most one run per series.
     pub runs: Vec<SeriesRun>,
+}
+
+impl SampleBatch {
+    /// How many samples each of a timeline stands for, where that is not one everywhere.
+    pub fn weights(&self, timeline: u32) -> Option<&[u32]> {
+        self.weights.get(timeline as usize)?.as_deref()
+    }
+
+    /// Samples of all runs, those counted that others stand for.
+    pub fn sample_count(&self) -> usize {
+        let of_run = |run: &SeriesRun| match self.weights(run.timeline) {
+            None => run.values.len(),
+            Some(weights) => weights.iter().map(|&weight| weight as usize).sum(),
+        };
+        self.runs.iter().map(of_run).sum()
+    }
 }
 
 /// All selected samples of one series.

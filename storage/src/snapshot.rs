@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
-use pilaster_model::{Columns, Histogram, Labels, Matcher, TimeRange};
+use pilaster_model::{Columns, Histogram, Labels, Matcher, ReducedWindows, Reduction, TimeRange, is_stale};
 
-use crate::block::{Block, BlockError, BlockMeta, BlockSamples, FoundSamples, LiveBlock};
+use crate::block::{Block, BlockError, BlockMeta, BlockSamples, FoundSamples, LiveBlock, ReducedValues};
 use crate::head::{Head, HeadView, Timelines};
 use crate::store::{View, histograms_in};
 use crate::tombstone::{Source, about, hidden};
@@ -57,6 +57,14 @@ pub struct SeriesSamples {
     pub starts_ms: Option<Vec<i64>>,
 }
 
+/// Samples of one series, some of which may stand for many.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReducedSamples {
+    pub samples: SeriesSamples,
+    /// How many samples each stands for, itself counted; absent where each stands for itself.
+    pub weights: Option<Arc<[u32]>>,
+}
+
 /// What a select would touch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SelectPlan {
@@ -71,25 +79,42 @@ pub struct SelectPlan {
 
 /// Some timestamp lists and all their timestamps. Holding the lists keeps their addresses taken.
 struct Joined {
-    _parts: Vec<Arc<[i64]>>,
+    _parts: Vec<Timeline>,
+    whole: Timeline,
+}
+
+/// Timestamps, and how many samples stands at each where that is not one everywhere.
+#[derive(Debug, Clone)]
+struct Timeline {
     timestamps: Arc<[i64]>,
+    weights: Option<Arc<[u32]>>,
 }
 
 /// Timestamps of consecutive parts, joined once for all series that share them in every part.
 #[derive(Default)]
 struct JoinedTimelines {
     /// By the addresses and lengths of the parts.
-    known: HashMap<Vec<(*const i64, usize)>, Joined>,
+    known: HashMap<Vec<(*const i64, usize, *const u32)>, Joined>,
 }
 
 impl JoinedTimelines {
-    fn join(&mut self, parts: &[Arc<[i64]>], timelines: &mut Timelines) -> Arc<[i64]> {
-        let key = parts.iter().map(|part| (part.as_ptr(), part.len())).collect();
+    fn join(&mut self, parts: &[Timeline], timelines: &mut Timelines) -> Timeline {
+        let weights_at = |part: &Timeline| part.weights.as_ref().map_or(std::ptr::null(), |weights| weights.as_ptr());
+        let key =
+            parts.iter().map(|part| (part.timestamps.as_ptr(), part.timestamps.len(), weights_at(part))).collect();
         let join = || {
-            let all: Vec<i64> = parts.iter().flat_map(|part| part.iter().copied()).collect();
-            Joined { _parts: parts.to_vec(), timestamps: timelines.share_arc(Arc::from(all)) }
+            let all: Vec<i64> = parts.iter().flat_map(|part| part.timestamps.iter().copied()).collect();
+            let weights = parts.iter().any(|part| part.weights.is_some()).then(|| {
+                let of_part = |part: &Timeline| match &part.weights {
+                    Some(weights) => weights.to_vec(),
+                    None => vec![1; part.timestamps.len()],
+                };
+                parts.iter().flat_map(of_part).collect()
+            });
+            let whole = Timeline { timestamps: timelines.share_arc(Arc::from(all)), weights };
+            Joined { _parts: parts.to_vec(), whole }
         };
-        self.known.entry(key).or_insert_with(join).timestamps.clone()
+        self.known.entry(key).or_insert_with(join).whole.clone()
     }
 }
 
@@ -98,10 +123,36 @@ impl JoinedTimelines {
 struct FromBlocks {
     /// Whether it is plain floats, each part later than the one before: then values are appended to one list.
     consecutive: bool,
-    timelines: Vec<Arc<[i64]>>,
+    timelines: Vec<Timeline>,
     values: Vec<f64>,
+    /// Whether some samples stand for others.
+    reduced: bool,
+    sums: Magnitude,
     /// In all other cases.
     parts: Vec<SeriesSamples>,
+}
+
+/// Whether additions are exact, in whatever order.
+#[derive(Debug, Clone, Copy, Default)]
+struct Magnitude {
+    /// Of all samples together, at most.
+    total: f64,
+    any_fraction: bool,
+}
+
+impl Magnitude {
+    fn add(&mut self, values: &[f64]) {
+        for value in values.iter().filter(|value| !is_stale(**value)) {
+            self.total += value.abs();
+            self.any_fraction |= value.fract() != 0.0;
+        }
+    }
+
+    /// Whether sums over all samples so far and `more` are integers of 53 bits, which doubles add exactly.
+    fn is_exact_with(self, more: f64) -> bool {
+        // Half of what would do makes up for the rounding of the total.
+        !self.any_fraction && self.total + more < (1u64 << 52) as f64
+    }
 }
 
 impl SeriesSamples {
@@ -113,6 +164,46 @@ impl SeriesSamples {
         let mut columns = columns_of(vec![self]);
         columns.remove(ranges);
         from_columns(&columns, &mut Timelines::default())
+    }
+}
+
+impl FromBlocks {
+    /// Appends what stands for the samples of the `at`th series, where the block's index answers for them.
+    fn push_reduced(&mut self, found: &mut FoundSamples<'_>, at: usize, wanted: &ReducedWindows) -> bool {
+        let Some(reduced) = found.reduced(at, wanted) else { return false };
+        // What came before in its window decides how a sum is rounded.
+        if wanted.reduction == Reduction::Sum && !self.sums.is_exact_with(reduced.magnitude) {
+            return false;
+        }
+        self.sums.total += reduced.magnitude;
+        match reduced.values {
+            ReducedValues::Any => self.values.resize(self.values.len() + reduced.timestamps.len(), 0.0),
+            ReducedValues::One(value) => self.values.push(value),
+            ReducedValues::FirstAndLast(first, last) => self.values.extend([first, last]),
+        }
+        self.reduced |= reduced.weights.is_some();
+        self.timelines.push(Timeline { timestamps: reduced.timestamps, weights: reduced.weights });
+        true
+    }
+
+    /// Appends the samples of the `at`th series; there will be at most so many `rows` in all.
+    fn push(
+        &mut self,
+        found: &mut FoundSamples<'_>,
+        at: usize,
+        wanted: Option<&ReducedWindows>,
+        rows: usize,
+    ) -> Result<(), Error> {
+        self.timelines.push(Timeline { timestamps: found.timestamps(at).clone(), weights: None });
+        if !self.reduced {
+            self.values.reserve_exact(rows - self.values.len());
+        }
+        let before = self.values.len();
+        found.push_values(at, &mut self.values).map_err(unreadable)?;
+        if wanted.is_some_and(|wanted| wanted.reduction == Reduction::Sum) {
+            self.sums.add(&self.values[before..]);
+        }
+        Ok(())
     }
 }
 
@@ -195,45 +286,85 @@ impl Snapshot {
         series: impl IntoIterator<Item = &'a SelectedSeries>,
         range: TimeRange,
     ) -> Result<Vec<SeriesSamples>, Error> {
-        let inner = &*self.0;
         let series: Vec<&SelectedSeries> = series.into_iter().collect();
-        let from_blocks = self.read_blocks(&series, range)?;
+        Ok(self.read_for(&series, range, None)?.into_iter().map(|read| read.samples).collect())
+    }
+
+    /// [`Snapshot::read_many`], except that what is `wanted` of floats comes out the same, bit for bit, from what is
+    /// returned: by the indexes of blocks, where they answer for all that a block has of a series. Where timestamps
+    /// alone are wanted, values may be anything but staleness markers.
+    pub fn read_reduced<'a>(
+        &self,
+        series: impl IntoIterator<Item = &'a SelectedSeries>,
+        range: TimeRange,
+        wanted: &ReducedWindows,
+    ) -> Result<Vec<ReducedSamples>, Error> {
+        let series: Vec<&SelectedSeries> = series.into_iter().collect();
+        self.read_for(&series, range, Some(wanted))
+    }
+
+    fn read_for(
+        &self,
+        all_series: &[&SelectedSeries],
+        range: TimeRange,
+        wanted: Option<&ReducedWindows>,
+    ) -> Result<Vec<ReducedSamples>, Error> {
+        let inner = &*self.0;
+        let from_blocks = self.read_blocks(all_series, range, wanted)?;
         let mut timelines = Timelines::default();
         let mut columns = Columns::default();
         let mut joined = JoinedTimelines::default();
         let in_head = about(&inner.view.tombstones, Source::Head);
-        let mut out = Vec::with_capacity(series.len());
-        for (series, mut from_blocks) in series.into_iter().zip(from_blocks) {
+        let mut out = Vec::with_capacity(all_series.len());
+        let whole = |samples| ReducedSamples { samples, weights: None };
+        for (series, mut from_blocks) in all_series.iter().zip(from_blocks) {
             columns.clear();
             if let Some(reference) = series.head {
                 inner.head.read(reference, range, inner.head_view, &mut columns);
                 columns.remove(&hidden(&in_head, &series.labels));
             }
             if !from_blocks.consecutive {
-                out.push(from_parts(from_blocks.parts, std::mem::take(&mut columns), &mut timelines));
+                out.push(whole(from_parts(from_blocks.parts, std::mem::take(&mut columns), &mut timelines)));
                 continue;
             }
             if !columns.is_empty() {
-                let last = from_blocks.timelines.last().and_then(|timeline| timeline.last());
+                let last = from_blocks.timelines.last().and_then(|timeline| timeline.timestamps.last());
                 if !columns.histograms.is_empty()
                     || !columns.starts_ms.is_empty()
                     || last.is_some_and(|last| columns.timestamps[0] <= *last)
                 {
-                    let timestamps = joined.join(&from_blocks.timelines, &mut timelines);
+                    if from_blocks.reduced {
+                        // What stands for many cannot be merged with what lies between them.
+                        out.extend(self.read_for(std::slice::from_ref(series), range, None)?);
+                        continue;
+                    }
+                    let timestamps = joined.join(&from_blocks.timelines, &mut timelines).timestamps;
                     let part =
                         SeriesSamples { timestamps, values: from_blocks.values, histograms: None, starts_ms: None };
-                    out.push(from_parts(vec![part], std::mem::take(&mut columns), &mut timelines));
+                    out.push(whole(from_parts(vec![part], std::mem::take(&mut columns), &mut timelines)));
                     continue;
                 }
-                from_blocks.timelines.push(timelines.share(&columns.timestamps));
+                let timestamps = timelines.share(&columns.timestamps);
+                from_blocks.timelines.push(Timeline { timestamps, weights: None });
                 from_blocks.values.extend_from_slice(&columns.values);
             }
-            let timestamps = match from_blocks.timelines.as_slice() {
-                [] => timelines.share(&[]),
-                [one] => timelines.share_arc(one.clone()),
+            if from_blocks.reduced && wanted.is_some_and(|wanted| wanted.reduction == Reduction::Sum) {
+                from_blocks.sums.add(&columns.values);
+                if !from_blocks.sums.total.is_finite() {
+                    // A mean that would overflow is computed in another way, from all samples.
+                    out.extend(self.read_for(std::slice::from_ref(series), range, None)?);
+                    continue;
+                }
+            }
+            let Timeline { timestamps, weights } = match from_blocks.timelines.as_slice() {
+                [] => Timeline { timestamps: timelines.share(&[]), weights: None },
+                [one] => {
+                    Timeline { timestamps: timelines.share_arc(one.timestamps.clone()), weights: one.weights.clone() }
+                }
                 several => joined.join(several, &mut timelines),
             };
-            out.push(SeriesSamples { timestamps, values: from_blocks.values, histograms: None, starts_ms: None });
+            let samples = SeriesSamples { timestamps, values: from_blocks.values, histograms: None, starts_ms: None };
+            out.push(ReducedSamples { samples, weights });
         }
         Ok(out)
     }
@@ -276,7 +407,12 @@ impl Snapshot {
     }
 
     /// What blocks hold of `series` in `range`, in the same order.
-    fn read_blocks(&self, series: &[&SelectedSeries], range: TimeRange) -> Result<Vec<FromBlocks>, Error> {
+    fn read_blocks(
+        &self,
+        series: &[&SelectedSeries],
+        range: TimeRange,
+        wanted_windows: Option<&ReducedWindows>,
+    ) -> Result<Vec<FromBlocks>, Error> {
         let mut out: Vec<FromBlocks> = Vec::with_capacity(series.len());
         out.resize_with(series.len(), || FromBlocks { consecutive: true, ..FromBlocks::default() });
         let mut by_block: BTreeMap<u32, Vec<(u32, usize)>> = BTreeMap::new();
@@ -295,7 +431,7 @@ impl Snapshot {
         let mut found = Vec::with_capacity(wanted_of.len());
         let mut rows = vec![0; series.len()];
         let mut last_ms = vec![i64::MIN; series.len()];
-        for ((block, wanted), samples) in wanted_of.iter().zip(find_in_blocks(&wanted_of, range)) {
+        for ((block, wanted), samples) in wanted_of.iter().zip(find_in_blocks(&wanted_of, range, wanted_windows)) {
             let samples = samples?;
             let tombstones = about(&self.0.view.tombstones, Source::Block(&block.meta().name));
             for (at, &(_, position)) in wanted.iter().enumerate() {
@@ -312,20 +448,21 @@ impl Snapshot {
         }
         for (wanted, mut samples, tombstones) in found {
             for (at, &(_, position)) in wanted.iter().enumerate() {
-                let FromBlocks { consecutive, timelines, values, parts } = &mut out[position];
-                let timestamps = samples.timestamps(at);
+                let timestamps = samples.timestamps(at).clone();
                 if timestamps.is_empty() {
                     continue;
                 }
-                if *consecutive {
-                    timelines.push(timestamps.clone());
-                    values.reserve_exact(rows[position] - values.len());
-                    samples.push_values(at, values).map_err(unreadable)?;
+                let from_blocks = &mut out[position];
+                if from_blocks.consecutive {
+                    if wanted_windows.is_some_and(|wanted| from_blocks.push_reduced(&mut samples, at, wanted)) {
+                        continue;
+                    }
+                    from_blocks.push(&mut samples, at, wanted_windows, rows[position])?;
                 } else {
                     let samples = samples_of(samples.samples(at).map_err(unreadable)?);
                     let samples = samples.without(&hidden(&tombstones, &series[position].labels));
                     if !samples.values.is_empty() {
-                        parts.push(samples);
+                        from_blocks.parts.push(samples);
                     }
                 }
             }
@@ -389,10 +526,11 @@ type WantedOf<'a> = (&'a Block, Vec<(u32, usize)>);
 fn find_in_blocks<'a>(
     wanted_of: &'a [WantedOf<'a>],
     range: TimeRange,
+    wanted_windows: Option<&'a ReducedWindows>,
 ) -> Box<dyn Iterator<Item = Result<FoundSamples<'a>, Error>> + 'a> {
     let find = move |(block, wanted): &WantedOf<'a>| {
         let ids: Vec<u32> = wanted.iter().map(|(id, _)| *id).collect();
-        block.find(&ids, range).map_err(unreadable)
+        block.find_for(&ids, range, wanted_windows).map_err(unreadable)
     };
     if wanted_of.iter().filter(|(block, _)| block.is_far()).count() < 2 {
         return Box::new(wanted_of.iter().map(find));

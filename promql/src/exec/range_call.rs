@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use pilaster_model::{Histogram, Labels};
+use pilaster_model::{Histogram, Labels, ReducedWindows, Reduction, is_stale};
 
 use crate::annotations::Place;
 use crate::error::QueryError;
@@ -18,6 +18,8 @@ use crate::kernels::{
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Samples<'a> {
     pub timestamps_ms: &'a [i64],
+    /// How many samples each stands for, where that is not one everywhere.
+    pub weights: Option<&'a [u32]>,
     pub values: &'a [f64],
     pub histograms: Option<&'a [Option<Arc<Histogram>>]>,
     pub starts_ms: Option<&'a [i64]>,
@@ -48,12 +50,49 @@ pub(crate) struct RangeCall {
 }
 
 impl RangeCall {
-    pub fn windows(&self, timestamps_ms: &[i64]) -> Windows {
+    /// Windows over a timeline; `weights` as in [`Samples`].
+    pub fn windows(&self, timestamps_ms: &[i64], weights: Option<&[u32]>) -> Windows {
         match self.extension {
-            Extension::None => Windows::new(timestamps_ms, &self.grid),
+            Extension::None => {
+                let windows = Windows::new(timestamps_ms, &self.grid);
+                match weights {
+                    Some(weights) => windows.weighted(weights),
+                    None => windows,
+                }
+            }
             Extension::Anchored => Windows::extended(timestamps_ms, &self.grid, self.lookback_ms, 0),
             Extension::Smoothed => Windows::extended(timestamps_ms, &self.grid, self.lookback_ms, self.lookback_ms),
         }
+    }
+
+    /// What the function wants of samples, where that is less than all of them.
+    pub fn reduced(&self) -> Option<ReducedWindows> {
+        use RangeFunction::*;
+        if self.extension != Extension::None {
+            return None;
+        }
+        let reduction = match self.function {
+            Count | Present | TsOfFirst | TsOfLast => Reduction::Times,
+            Last => Reduction::Last,
+            Max => Reduction::Largest,
+            Min => Reduction::Smallest,
+            Sum | Avg => Reduction::Sum,
+            Rate | Increase | Delta | Resets => Reduction::Growth,
+            Irate
+            | Idelta
+            | Changes
+            | Deriv
+            | PredictLinear
+            | DoubleExponentialSmoothing
+            | First
+            | Stddev
+            | Stdvar
+            | Quantile
+            | Mad
+            | TsOfMin
+            | TsOfMax => return None,
+        };
+        Some(ReducedWindows { windows: self.grid, reduction })
     }
 
     /// For EXPLAIN: `rate[300000ms]`.
@@ -82,7 +121,11 @@ impl RangeCall {
                 self.floats(labels, samples.timestamps_ms, samples.values, starts_ms, windows, cells, valid, query)?
             }
             Some(live) => {
-                let windows = self.windows(&live.timestamps_ms);
+                let weights = samples.weights.map(|weights| {
+                    let all = weights.iter().zip(samples.values);
+                    all.filter(|(_, value)| !is_stale(**value)).map(|(weight, _)| *weight).collect::<Vec<u32>>()
+                });
+                let windows = self.windows(&live.timestamps_ms, weights.as_deref());
                 let starts_ms = live.starts_ms.as_deref();
                 self.floats(labels, &live.timestamps_ms, &live.values, starts_ms, &windows, cells, valid, query)?;
             }

@@ -13,7 +13,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::stream;
-use pilaster_model::{CounterResetHint, Histogram, Labels, is_stale};
+use pilaster_model::{CounterResetHint, Histogram, Labels, ReducedWindows, Reduction, is_stale};
 
 use crate::annotations::Place;
 use crate::error::QueryError;
@@ -91,7 +91,7 @@ impl InstantCall {
         out: &mut GridBuilder,
         query: &QueryState,
     ) -> Result<(), QueryError> {
-        let Samples { timestamps_ms, values, histograms, starts_ms } = *samples;
+        let Samples { timestamps_ms, values, histograms, starts_ms, .. } = *samples;
         match self.value {
             InstantValue::Sample => match histograms {
                 None => {
@@ -163,10 +163,23 @@ impl InstantCall {
 }
 
 impl Sampler {
-    fn windows(&self, timestamps_ms: &[i64]) -> Windows {
+    fn windows(&self, timestamps_ms: &[i64], weights: Option<&[u32]>) -> Windows {
         match self {
             Sampler::Instant(call) => call.windows(timestamps_ms),
-            Sampler::Range(call) => call.windows(timestamps_ms),
+            Sampler::Range(call) => call.windows(timestamps_ms, weights),
+        }
+    }
+
+    /// What it wants of samples, where that is less than all of them.
+    pub fn reduced(&self) -> Option<ReducedWindows> {
+        match self {
+            Sampler::Instant(call) => match call.value {
+                InstantValue::Timestamp | InstantValue::InfoTimestamp => {
+                    Some(ReducedWindows { windows: call.grid, reduction: Reduction::Times })
+                }
+                InstantValue::Sample | InstantValue::StartTimestamp | InstantValue::Smoothed { .. } => None,
+            },
+            Sampler::Range(call) => call.reduced(),
         }
     }
 
@@ -183,9 +196,10 @@ impl Sampler {
         for run in &batch.runs {
             let SeriesRun { series, timeline, values, histograms, starts_ms } = run;
             let timestamps_ms = &batch.timelines[*timeline as usize];
-            let windows = windows[*timeline as usize].get_or_insert_with(|| self.windows(timestamps_ms));
-            let samples =
-                Samples { timestamps_ms, values, histograms: histograms.as_deref(), starts_ms: starts_ms.as_deref() };
+            let weights = batch.weights(*timeline);
+            let windows = windows[*timeline as usize].get_or_insert_with(|| self.windows(timestamps_ms, weights));
+            let (histograms, starts_ms) = (histograms.as_deref(), starts_ms.as_deref());
+            let samples = Samples { timestamps_ms, weights, values, histograms, starts_ms };
             let labels = table.noted_labels(*series);
             match self {
                 Sampler::Instant(call) => {
@@ -240,11 +254,14 @@ impl Select {
             query.count_read(newest.series.len());
             return Ok(call.rows_of_newest(&newest));
         }
-        let mut samples = self.selection.read(series)?;
+        let mut samples = match self.sampler.reduced() {
+            Some(wanted) => self.selection.read_reduced(series, &wanted)?,
+            None => self.selection.read(series)?,
+        };
         if self.stats_only {
             samples.runs.iter_mut().for_each(keep_stats_only);
         }
-        query.count_read(samples.runs.iter().map(|run| run.values.len()).sum());
+        query.count_read(samples.sample_count());
         self.sampler.rows(&samples, &self.table, self.width, query)
     }
 

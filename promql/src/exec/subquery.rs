@@ -35,7 +35,7 @@ impl SubqueryCall {
             return self.histogram_row(row, labels, out, query);
         }
         if !row.valid.contains(&false) {
-            let windows = self.whole.get_or_init(|| self.call.windows(&self.timestamps_ms));
+            let windows = self.whole.get_or_init(|| self.call.windows(&self.timestamps_ms, None));
             let samples = samples(&self.timestamps_ms, row.values, None);
             return self.call.apply(row.series, labels, &samples, windows, out, query);
         }
@@ -43,7 +43,7 @@ impl SubqueryCall {
         if timestamps_ms.is_empty() {
             return Ok(());
         }
-        let windows = self.call.windows(&timestamps_ms);
+        let windows = self.call.windows(&timestamps_ms, None);
         self.call.apply(row.series, labels, &samples(&timestamps_ms, &values, None), &windows, out, query)
     }
 
@@ -59,7 +59,7 @@ impl SubqueryCall {
         let values: Vec<f64> = present.iter().map(|step| row.values[*step]).collect();
         let histograms: Vec<Option<Arc<Histogram>>> =
             present.iter().map(|step| row.histogram(*step).map(without_reset_hint)).collect();
-        let windows = self.call.windows(&timestamps_ms);
+        let windows = self.call.windows(&timestamps_ms, None);
         let samples = samples(&timestamps_ms, &values, Some(&histograms));
         self.call.apply(row.series, labels, &samples, &windows, out, query)
     }
@@ -70,7 +70,7 @@ fn samples<'a>(
     values: &'a [f64],
     histograms: Option<&'a [Option<Arc<Histogram>>]>,
 ) -> Samples<'a> {
-    Samples { timestamps_ms, values, histograms, starts_ms: None }
+    Samples { timestamps_ms, weights: None, values, histograms, starts_ms: None }
 }
 
 /// A subquery may skip or repeat samples, so what a hint says of a histogram's predecessor no longer holds.

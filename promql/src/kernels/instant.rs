@@ -1,9 +1,9 @@
 //! Instant selectors: what a step sees of one series.
 
-use pilaster_model::is_stale;
+use pilaster_model::{RangeGrid, is_stale};
 
 use super::range::interpolate;
-use super::windows::{RangeGrid, Windows};
+use super::windows::Windows;
 
 /// The newest value in each lookback window; a staleness marker there means no value.
 ///

@@ -20,6 +20,8 @@ mod range;
 mod vectorized;
 mod windows;
 
+pub use pilaster_model::RangeGrid;
+
 pub use aggregate::{Accumulator, FloatAggregate, limit_ratio_keeps, quantile_cells, top_k};
 pub use binary::{Operand, and_valid, arithmetic, compare, compare_bool, scalar};
 pub use classic::{
@@ -36,6 +38,5 @@ pub use range::{
     start_time_overlaps, starts_anew,
 };
 pub use windows::{
-    FloatSamples, RangeGrid, SplitSamples, Windows, has_stale, samples_of_cells, split, without_stale,
-    without_stale_samples,
+    FloatSamples, SplitSamples, Windows, has_stale, samples_of_cells, split, without_stale, without_stale_samples,
 };

@@ -8,33 +8,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use pilaster_model::{Histogram, is_stale};
+use pilaster_model::{Histogram, RangeGrid, is_stale};
 
 use super::range::Extrapolation;
 use super::vectorized::vectorized;
-
-/// The evaluation times of a range selector: window `i` is `(end_ms(i) - width_ms, end_ms(i)]`, offset and `@` applied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RangeGrid {
-    pub first_end_ms: i64,
-    pub step_ms: i64,
-    pub steps: usize,
-    pub width_ms: i64,
-}
-
-impl RangeGrid {
-    /// The last millisecond inside the window of `step`.
-    #[inline(always)]
-    pub fn end_ms(&self, step: usize) -> i64 {
-        self.first_end_ms + step as i64 * self.step_ms
-    }
-
-    /// The last millisecond before the window of `step`.
-    #[inline(always)]
-    pub fn start_ms(&self, step: usize) -> i64 {
-        self.end_ms(step) - self.width_ms
-    }
-}
 
 /// Per step the samples of a timeline inside its window, as the index range `starts[i]..ends[i]`.
 ///
@@ -43,6 +20,8 @@ impl RangeGrid {
 pub struct Windows {
     pub starts: Vec<u32>,
     pub ends: Vec<u32>,
+    /// How many samples each step sees, where some of the timeline stand for several.
+    counts: Option<Vec<u32>>,
     /// What `rate` and friends need of the timestamps alone, computed by the first series that asks.
     pub(super) extrapolation: OnceLock<Extrapolation>,
 }
@@ -72,7 +51,21 @@ impl Windows {
             }
             (*start_out, *end_out) = (start as u32, end as u32);
         }
-        Windows { starts, ends, extrapolation: OnceLock::new() }
+        Windows { starts, ends, counts: None, extrapolation: OnceLock::new() }
+    }
+
+    /// These windows over a timeline whose samples stand for so many each.
+    pub fn weighted(mut self, weights: &[u32]) -> Windows {
+        let mut before = 0u32;
+        let mut running = Vec::with_capacity(weights.len() + 1);
+        running.push(0);
+        running.extend(weights.iter().map(|weight| {
+            before += weight;
+            before
+        }));
+        let count = |(start, end): (&u32, &u32)| running[*end as usize] - running[*start as usize];
+        self.counts = Some(self.starts.iter().zip(&self.ends).map(count).collect());
+        self
     }
 
     /// Steps.
@@ -82,6 +75,15 @@ impl Windows {
 
     pub fn is_empty(&self) -> bool {
         self.starts.is_empty()
+    }
+
+    /// How many samples `step` sees, those counted that others stand for.
+    #[inline(always)]
+    pub fn count(&self, step: usize) -> u32 {
+        match &self.counts {
+            None => self.ends[step] - self.starts[step],
+            Some(counts) => counts[step],
+        }
     }
 
     /// The sample indices that `step` sees.

@@ -11,6 +11,7 @@ mod labels;
 mod matcher;
 mod time_range;
 mod value;
+mod windows;
 
 pub use columns::Columns;
 pub use go_regex::{GoRegex, RegexError};
@@ -19,3 +20,4 @@ pub use labels::{Labels, LabelsBuilder, METRIC_NAME, put_identity};
 pub use matcher::{MatchOp, Matcher};
 pub use time_range::TimeRange;
 pub use value::{STALE_NAN_BITS, is_stale, stale_nan};
+pub use windows::{RangeGrid, ReducedWindows, Reduction};

@@ -178,7 +178,8 @@ fn decimals_to_try(values: &[f64]) -> [Option<u8>; 2] {
     const LOOKED_AT: usize = 48;
     let mut needing = [0usize; 16];
     let (mut hopeless, mut seen) = (0, 0);
-    let step = (values.len() / LOOKED_AT).max(1);
+    // Not in step with decimals, of which regular ones would all look rounder than they are.
+    let step = (values.len() / LOOKED_AT..).find(|step| step % 2 != 0 && step % 5 != 0).unwrap_or(1);
     for &value in values.iter().step_by(step).filter(|value| value.is_finite()) {
         seen += 1;
         match (0..16).find(|&k| if k == 0 { whole(value) } else { scaled(value, POWERS_OF_TEN[k]) }.is_some()) {
@@ -236,6 +237,8 @@ mod tests {
         assert_eq!(class(&[4096.0, 8192.0, 0.0]), (Some(1.0 / 4096.0), vec![1, 2, 0], 0));
         assert_eq!(class(&[0.25, 1.5, 3.0]), (Some(100.0), vec![25, 150, 300], 0));
         assert_eq!(class(&[0.1 + 0.2]), (None, vec![], 1));
+        let clock: Vec<f64> = (0..1440).map(|nth| f64::from(nth) / 100.0).collect();
+        assert_eq!(class(&clock), (Some(100.0), (0..1440).collect(), 0));
         assert_eq!(class(&[-0.0]), (None, vec![], 1));
         assert_eq!(class(&[9_007_199_254_740_993.0]).0, None);
         assert_eq!(class(&[1.0, f64::NAN, 2.0, stale_nan()]), (Some(1.0), vec![1, 2], 1));

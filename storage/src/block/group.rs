@@ -16,6 +16,7 @@ use super::divide::{Divisor, Kind, Split};
 use super::index::{Counts, Part};
 use super::page::put_runs;
 use super::schema::Column;
+use super::summary::Summary;
 use super::timeline::Timelines;
 use super::{BlockError, BlockSeries};
 
@@ -54,6 +55,7 @@ pub struct EncodedGroup {
     pub chunks: Vec<(Option<Part>, FinishedChunk)>,
     pub counts: Vec<Counts>,
     pub divisors: Vec<Option<Divisor>>,
+    pub summaries: Vec<(u32, Summary)>,
 }
 
 /// All values of the group, split, series after series.
@@ -65,6 +67,8 @@ struct Values {
     kinds: Vec<Vec<Kind>>,
     counts: Vec<Counts>,
     divisors: Vec<Option<Divisor>>,
+    /// Of the series that have one, with their rows.
+    summaries: Vec<(u32, Summary)>,
 }
 
 impl Values {
@@ -87,13 +91,17 @@ impl Values {
                 }
             };
             split.of(values);
-            all.counts.push(Counts {
+            let counts = Counts {
                 rows: values.len() as u32,
                 integers: split.integers.len() as u32,
                 doubles: split.doubles.len() as u32,
                 starts: series.starts_ms.iter().flatten().filter(|&&start_ms| start_ms != 0).count() as u32,
                 histograms,
-            });
+            };
+            if counts.has_summary() {
+                all.summaries.push((counts.rows, Summary::of(&split.integers)));
+            }
+            all.counts.push(counts);
             all.integers.extend_from_slice(&split.integers);
             all.doubles.extend_from_slice(&split.doubles);
             all.kinds.push(std::mem::take(&mut split.kinds));
@@ -163,7 +171,7 @@ pub fn encode(
             Column::HistogramSum => (None, group.histograms(descriptor, |one, out| put_double(one.sum, out))?),
         });
     }
-    Ok(EncodedGroup { chunks, counts: values.counts, divisors: values.divisors })
+    Ok(EncodedGroup { chunks, counts: values.counts, divisors: values.divisors, summaries: values.summaries })
 }
 
 struct Encoder<'a> {

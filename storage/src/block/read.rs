@@ -8,12 +8,13 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use pilaster_model::{Histogram, Labels, Matcher, TimeRange, stale_nan};
+use pilaster_model::{Histogram, Labels, Matcher, ReducedWindows, TimeRange, stale_nan};
 
 use super::divide::Divisor;
 use super::file::{CheckedFile, Window, read_whole};
 use super::index::{Index, Page, Part};
 use super::page::{PageDecoder, parse_runs};
+use super::reduce::{Reduced, ReducedTimelines, is_reducible};
 use super::source::{BlockFiles, Copy, LocalBlocks};
 use super::{BlockError, BlockMeta, FileMeta, postings, rebuild, seal, verify};
 use crate::env::Files;
@@ -209,12 +210,25 @@ impl Block {
     /// # Errors
     /// As [`Block::read`].
     pub fn find(&self, ids: &[u32], range: TimeRange) -> Result<FoundSamples<'_>, BlockError> {
+        self.find_for(ids, range, None)
+    }
+
+    /// [`Block::find`] for who will ask for [`FoundSamples::reduced`] samples.
+    ///
+    /// # Errors
+    /// As [`Block::read`].
+    pub fn find_for(
+        &self,
+        ids: &[u32],
+        range: TimeRange,
+        wanted: Option<&ReducedWindows>,
+    ) -> Result<FoundSamples<'_>, BlockError> {
         let mut reader = Reader::new(self)?;
         if self.is_far() {
-            reader.read_ahead(ids, range)?;
+            reader.read_ahead(ids, range, wanted)?;
         }
         let items = reader.resolve(ids, range)?;
-        Ok(FoundSamples { reader, items })
+        Ok(FoundSamples { reader, items, reduced: ReducedTimelines::default() })
     }
 
     /// Reads every byte of the block's files and compares checksums.
@@ -230,6 +244,7 @@ impl Block {
 pub struct FoundSamples<'a> {
     reader: Reader<'a>,
     items: Vec<Item>,
+    reduced: ReducedTimelines,
 }
 
 impl FoundSamples<'_> {
@@ -242,6 +257,13 @@ impl FoundSamples<'_> {
     pub fn is_plain(&self, at: usize) -> bool {
         let (index, id) = (&self.reader.block.index, self.items[at].id);
         index.count(Part::Histograms, id) == 0 && index.count(Part::Starts, id) == 0
+    }
+
+    /// Samples that stand for those of the `at`th series, which has to be plain, where the index answers for them.
+    pub fn reduced(&mut self, at: usize, wanted: &ReducedWindows) -> Option<Reduced> {
+        let (index, item) = (&self.reader.block.index, &self.items[at]);
+        let all = item.rows.len() == index.series(item.id).rows as usize;
+        self.reduced.reduce(index, item.id, wanted, &item.timestamps, all)
     }
 
     /// Appends the values of the `at`th series, one a timestamp; 0.0 beside a histogram.
@@ -367,7 +389,7 @@ impl<'a> Reader<'a> {
 
     /// Reads all pages that the series need, in as few requests as they lie in places. Where the index does not say which
     /// rows of a series are inside `range`, that is all its pages.
-    fn read_ahead(&mut self, ids: &[u32], range: TimeRange) -> Result<(), BlockError> {
+    fn read_ahead(&mut self, ids: &[u32], range: TimeRange, wanted: Option<&ReducedWindows>) -> Result<(), BlockError> {
         let index = &self.block.index;
         let mut places: Vec<(u64, usize)> = Vec::new();
         for &id in ids {
@@ -380,9 +402,13 @@ impl<'a> Reader<'a> {
             if inside.is_empty() {
                 continue;
             }
+            let whole = index.range(id);
+            let all = range.min_ms <= whole.min_ms && whole.max_ms <= range.max_ms;
+            let reducible =
+                wanted.is_some_and(|wanted| is_reducible(index, id, wanted, whole.min_ms, whole.max_ms, all));
             for part in Part::ALL {
                 let count = index.count(part, id);
-                if count == 0 || (part == Part::Ts && !own_timestamps) {
+                if count == 0 || (reducible && part != Part::Ts) || (part == Part::Ts && !own_timestamps) {
                     continue;
                 }
                 let first = index.position(part, id);

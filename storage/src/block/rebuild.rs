@@ -19,6 +19,7 @@ use super::index::{Content, Counts, Group, Page, Part};
 use super::page::{PageDecoder, PageRef, parse_header, parse_runs};
 use super::schema;
 use super::seal::seal;
+use super::summary::Summary;
 use super::timeline::Timelines;
 use super::varint::Cursor;
 use super::write::{FORMAT, placed_pages};
@@ -45,6 +46,7 @@ pub fn index_bytes(samples: &CheckedFile) -> Result<Vec<u8>, BlockError> {
         labels: &rows.labels,
         counts: &rows.counts,
         divisors: &rows.divisors,
+        summaries: &rows.summaries,
         ranges: &rows.timestamps.iter().map(range_of).collect::<Vec<_>>(),
         timelines: &Timelines::of(&rows.timestamps),
         groups: &rows.groups,
@@ -58,6 +60,7 @@ struct Rows {
     labels: Vec<Labels>,
     counts: Vec<Counts>,
     divisors: Vec<Option<Divisor>>,
+    summaries: Vec<(u32, Summary)>,
     timestamps: Vec<Arc<[i64]>>,
     groups: Vec<Group>,
 }
@@ -147,12 +150,9 @@ impl Rows {
         for part in parts {
             present.push(Runs::new(part.levels()?));
         }
-        let mut timestamps = Vec::new();
-        let mut page_timestamps = Vec::new();
-        for (_, page) in &parts[Part::Ts as usize].pages {
-            decoder.integers(page, parts[Part::Ts as usize].body(page)?, page.values as usize, &mut page_timestamps)?;
-            timestamps.extend_from_slice(&page_timestamps);
-        }
+        let timestamps = parts[Part::Ts as usize].integers(decoder)?;
+        let integers = parts[Part::Integers as usize].integers(decoder)?;
+        let mut next_integer = 0usize;
 
         for rows in starts {
             let own = timestamps.get(rows.clone())?;
@@ -182,6 +182,11 @@ impl Rows {
             let possible = counts.rows > 0 && kinds <= u64::from(counts.rows) && counts.starts <= counts.rows;
             if !possible || (divisor.is_none() && counts.integers > 0) {
                 return None;
+            }
+            let own_integers = integers.get(next_integer..next_integer + counts.integers as usize)?;
+            next_integer += own_integers.len();
+            if counts.has_summary() {
+                self.summaries.push((counts.rows, Summary::of(own_integers)));
             }
             self.counts.push(counts);
             self.divisors.push(divisor);
@@ -244,6 +249,18 @@ impl ChunkPages {
     fn body(&self, page: &PageRef) -> Option<&[u8]> {
         let from = page.offset as usize + page.header_len as usize;
         self.bytes.get(from..from + page.stored_len as usize)
+    }
+
+    /// All values of a column of integers.
+    fn integers(&self, decoder: &mut PageDecoder) -> Option<Vec<i64>> {
+        let (mut all, mut of_page) = (Vec::new(), Vec::new());
+        for (_, page) in &self.pages {
+            if page.values > 0 {
+                decoder.integers(page, self.body(page)?, page.values as usize, &mut of_page)?;
+                all.extend_from_slice(&of_page);
+            }
+        }
+        Some(all)
     }
 
     /// Dictionary entries: of `fixed_len` bytes, or texts.

@@ -8,7 +8,7 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Float64Type, Int64Type, TimestampMillisecondType};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use pilaster_model::histogram::Span;
-use pilaster_model::{Labels, MatchOp, Matcher, TimeRange, stale_nan};
+use pilaster_model::{Labels, MatchOp, Matcher, RangeGrid, ReducedWindows, Reduction, TimeRange, stale_nan};
 use proptest::prelude::*;
 
 use super::*;
@@ -358,6 +358,82 @@ fn a_lost_or_damaged_index_is_made_again() {
 }
 
 #[test]
+fn an_index_without_summaries_is_read() {
+    let (sim, block) = check(fleet(2, 300), 1);
+    let (files, dir): (Arc<dyn Files>, _) = (Arc::new(sim.clone()), Path::new(DIR));
+    let mut meta = block.meta().clone();
+    let path = dir.join(&meta.files[1].path);
+    let sealed = sim.read(&path).unwrap();
+    let (content, ranges) = super::seal::open(&path, &sealed).unwrap();
+
+    // As it was written before there were summaries: one section less.
+    let mut cursor = super::varint::Cursor::new(&content[8..content.len() - 4]);
+    for _ in 0..5 {
+        cursor.uvarint().unwrap();
+        let len = cursor.number().unwrap();
+        cursor.skip(len).unwrap();
+    }
+    let mut older = [b"PILASIX1", &content[8..8 + cursor.position()]].concat();
+    older.extend_from_slice(&super::index::checksum(&older).to_le_bytes());
+    let older = super::seal::seal(older, ranges.as_ref().unwrap());
+    crate::env::atomic_write(&sim, &path, &older).unwrap();
+    meta.files[1] = FileMeta::of(&meta.files[1].path, &older);
+
+    let old = Block::open(files.clone(), dir, meta.clone()).unwrap();
+    old.verify().unwrap();
+    let ids = block.select(&[]);
+    let (newest, older) =
+        (block.read_many(&ids, TimeRange::ALL).unwrap(), old.read_many(&ids, TimeRange::ALL).unwrap());
+    assert_eq!(newest.len(), older.len());
+    assert!(newest.iter().zip(&older).all(|(a, b)| bits(&a.values) == bits(&b.values)));
+    let counts = reduced_counts(&block);
+    assert!(counts.iter().all(|&count| count > 0), "{counts:?}");
+    assert_eq!(reduced_counts(&old), [counts[0], 0, 0, 0, 0, 0], "summaries are what it has not");
+
+    // Lost, it is made again with them.
+    sim.remove(&path).unwrap();
+    assert_eq!(reduced_counts(&Block::open(files, dir, meta).unwrap()), counts);
+}
+
+/// All of time as one window, and everything that can be wanted of it.
+fn reductions() -> [ReducedWindows; 6] {
+    use Reduction::*;
+    let windows = RangeGrid { first_end_ms: i64::MAX, step_ms: 0, steps: 1, width_ms: i64::MAX };
+    [Times, Last, Largest, Smallest, Sum, Growth].map(|reduction| ReducedWindows { windows, reduction })
+}
+
+/// How many series of a block have few samples that stand for all, by what is wanted of them in all of time. What
+/// stands for them is that of the samples themselves.
+fn reduced_counts(block: &Block) -> [usize; 6] {
+    let ids: Vec<u32> = block.select(&[]);
+    reductions().map(|wanted| {
+        let mut found = block.find_for(&ids, TimeRange::ALL, Some(&wanted)).unwrap();
+        let plain = (0..ids.len()).filter(|&at| found.is_plain(at)).collect::<Vec<_>>();
+        let reduced = plain.into_iter().filter(|&at| {
+            let Some(reduced) = found.reduced(at, &wanted) else { return false };
+            let mut values = Vec::new();
+            found.push_values(at, &mut values).unwrap();
+            let ends = (found.timestamps(at)[0], found.timestamps(at)[values.len() - 1]);
+            assert_eq!(reduced.timestamps.last(), Some(&ends.1));
+            let [first, last] = [values[0], values[values.len() - 1]];
+            let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let smallest = values.iter().copied().fold(f64::INFINITY, f64::min);
+            let expected = match wanted.reduction {
+                Reduction::Times => ReducedValues::Any,
+                Reduction::Last => ReducedValues::One(last),
+                Reduction::Largest => ReducedValues::One(largest),
+                Reduction::Smallest => ReducedValues::One(smallest),
+                Reduction::Sum => ReducedValues::One(values.iter().sum()),
+                Reduction::Growth => ReducedValues::FirstAndLast(first, last),
+            };
+            assert_eq!(reduced.values, expected, "{wanted:?}");
+            true
+        });
+        reduced.count()
+    })
+}
+
+#[test]
 fn series_can_be_pushed_one_by_one_in_order_only() {
     let mut series = fleet(2, 20);
     let sim = Sim::new(1);
@@ -492,7 +568,7 @@ fn a_power_cut_at_any_call_leaves_a_whole_block_or_none() {
 #[test]
 fn every_flipped_bit_is_found() {
     let sim = Sim::new(1);
-    let meta = write_block(&sim, Path::new(DIR), "b", 0, fleet(2, 60), &options()).unwrap();
+    let meta = write_block(&sim, Path::new(DIR), "b", 0, fleet(2, 300), &options()).unwrap();
     let files: Arc<dyn Files> = Arc::new(sim.clone());
     let intact = Block::open(files.clone(), Path::new(DIR), meta.clone()).unwrap();
     let ids = intact.select(&[]);
@@ -515,7 +591,7 @@ fn every_flipped_bit_is_found() {
 /// Damage under a right checksum: nothing promises what is read, but nothing panics.
 fn damaged(flips: &[(usize, usize, u8)]) {
     let sim = Sim::new(1);
-    let mut meta = write_block(&sim, Path::new(DIR), "b", 0, fleet(1, 40), &options()).unwrap();
+    let mut meta = write_block(&sim, Path::new(DIR), "b", 0, fleet(1, 280), &options()).unwrap();
     let read = |file: &FileMeta| sim.read(&Path::new(DIR).join(&file.path)).unwrap();
     let mut samples = read(&meta.files[0]);
     let mut content = read(&meta.files[1]);
@@ -538,6 +614,12 @@ fn damaged(flips: &[(usize, usize, u8)]) {
         let _ = block.read_many(&block.select(&[]), TimeRange::ALL);
         let _ = block.read_many(&block.select(&[]), TimeRange::new(1_795_000_100_000, 1_795_000_300_000));
         let _ = block.label_names();
+        let ids = block.select(&[]);
+        for wanted in reductions() {
+            if let Ok(mut found) = block.find_for(&ids, TimeRange::ALL, Some(&wanted)) {
+                (0..ids.len()).for_each(|at| drop(found.reduced(at, &wanted)));
+            }
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use super::order::OrderKey;
 use super::page::PageRef;
 use super::schema::{self, Column};
 use super::seal::seal;
+use super::summary::Summary;
 use super::timeline::Timelines;
 use super::{BlockError, BlockMeta, BlockSeries, FileMeta, WriteOptions};
 use crate::env::{Files, atomic_write};
@@ -217,17 +218,19 @@ impl<'f> BlockWriter<'f> {
         self.end_group();
         self.encode_full()?;
         let Some(samples) = self.samples.take() else { return Err(BlockError::refused("an earlier call failed")) };
-        let ((samples, ranges), groups, counts, divisors) = samples.finish(self.paths.samples.clone())?;
+        let written = samples.finish(self.paths.samples.clone())?;
         let range_of = |timestamps: &Arc<[i64]>| TimeRange::new(timestamps[0], timestamps[timestamps.len() - 1]);
         let content = Content {
             labels: &self.labels,
-            counts: &counts,
-            divisors: &divisors,
+            counts: &written.counts,
+            divisors: &written.divisors,
+            summaries: &written.summaries,
             ranges: &self.timestamps.iter().map(range_of).collect::<Vec<_>>(),
             timelines: &Timelines::of(&self.timestamps),
-            groups: &groups,
+            groups: &written.groups,
         };
-        let index = write_index(self.files, &self.dir, &self.paths.index, &seal(content.encode()?, &ranges))?;
+        let bytes = seal(content.encode()?, &written.ranges);
+        let index = write_index(self.files, &self.dir, &self.paths.index, &bytes)?;
         // The index first: who lists sample files never sees one that is not ready.
         self.renamed = true;
         for name in [&self.paths.index, &self.paths.samples] {
@@ -236,7 +239,7 @@ impl<'f> BlockWriter<'f> {
         }
         let day = self.dir.join(&self.paths.day);
         self.files.sync_dir(&day).map_err(BlockError::io("sync", &day))?;
-        self.meta.files = vec![samples, index];
+        self.meta.files = vec![written.file, index];
         Ok(self.meta.clone())
     }
 }
@@ -318,7 +321,16 @@ fn write_index(files: &dyn Files, dir: &Path, name: &str, bytes: &[u8]) -> Resul
     Ok(writer.finish(name.to_owned())?.0)
 }
 
-type Written = ((FileMeta, Vec<u32>), Vec<Group>, Vec<Counts>, Vec<Option<Divisor>>);
+/// A sample file, finished, and what its index says of it.
+struct Written {
+    file: FileMeta,
+    /// Checksums of the file's ranges.
+    ranges: Vec<u32>,
+    groups: Vec<Group>,
+    counts: Vec<Counts>,
+    divisors: Vec<Option<Divisor>>,
+    summaries: Vec<(u32, Summary)>,
+}
 
 /// A sample file in the making.
 struct SampleWriter {
@@ -328,6 +340,7 @@ struct SampleWriter {
     groups: Vec<Group>,
     counts: Vec<Counts>,
     divisors: Vec<Option<Divisor>>,
+    summaries: Vec<(u32, Summary)>,
 }
 
 impl SampleWriter {
@@ -353,6 +366,7 @@ impl SampleWriter {
             groups: Vec::new(),
             counts: Vec::new(),
             divisors: Vec::new(),
+            summaries: Vec::new(),
         })
     }
 
@@ -376,12 +390,15 @@ impl SampleWriter {
         self.groups.push(group);
         self.counts.extend(encoded.counts);
         self.divisors.extend(encoded.divisors);
+        self.summaries.extend(encoded.summaries);
         Ok(())
     }
 
     fn finish(self, name: String) -> Result<Written, BlockError> {
         let file = self.file.into_inner().map_err(BlockError::writing(&self.path))?;
-        Ok((file.finish(name)?, self.groups, self.counts, self.divisors))
+        let SampleWriter { groups, counts, divisors, summaries, .. } = self;
+        let (file, ranges) = file.finish(name)?;
+        Ok(Written { file, ranges, groups, counts, divisors, summaries })
     }
 }
 

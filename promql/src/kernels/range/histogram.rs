@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use pilaster_model::histogram::{AddNotes, HistogramMean, HistogramSum, IncompatibleSchemas};
-use pilaster_model::{CounterResetHint, Histogram};
+use pilaster_model::{CounterResetHint, Histogram, RangeGrid};
 
 use super::mixed::MixedNotes;
 use super::rate::{reach, seconds, stretch, width_seconds};
 use super::{Extension, RangeFunction, start_time_overlaps, starts_anew};
-use crate::kernels::windows::{RangeGrid, Windows};
+use crate::kernels::windows::Windows;
 
 /// One series of histograms and the windows over it.
 #[derive(Debug, Clone, Copy)]

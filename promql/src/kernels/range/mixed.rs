@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use pilaster_model::{CounterResetHint, Histogram};
+use pilaster_model::{CounterResetHint, Histogram, RangeGrid};
 
 use super::histogram::{HistogramRangeInput, histogram_range_function, interpolate_histograms};
 use super::{
     Extension, MixedWindows, Param, RangeError, RangeFunction, RangeInput, interpolate, range_function, regression,
 };
 use super::{seconds, start_time_overlaps, starts_anew};
-use crate::kernels::windows::{LiveSamples, RangeGrid, Windows, live_samples, split};
+use crate::kernels::windows::{LiveSamples, Windows, live_samples, split};
 
 /// One series as it is stored, and what to evaluate over it.
 #[derive(Debug, Clone, Copy)]

@@ -8,7 +8,9 @@ mod rate;
 mod regression;
 mod sliding;
 
-use super::windows::{RangeGrid, Windows};
+use pilaster_model::RangeGrid;
+
+use super::windows::Windows;
 
 pub(super) use extended::interpolate;
 pub use histogram::{HistogramRangeInput, histogram_range_function};

@@ -39,7 +39,8 @@ pub(super) fn fold_windows<S: Copy>(
                 step(&mut states[lane], range.start + nth, nth);
             }
             valid[first + lane] = !range.is_empty();
-            out[first + lane] = if range.is_empty() { 0.0 } else { finish(states[lane], range.len()) };
+            let count = windows.count(first + lane) as usize;
+            out[first + lane] = if range.is_empty() { 0.0 } else { finish(states[lane], count) };
         }
         first += lanes;
     }

@@ -3,9 +3,11 @@
 //! Everything that depends on timestamps alone is computed once per timeline ([`Extrapolation`]) and shared by the
 //! series on it, which leaves a counter without resets two loads, a subtraction, a comparison and a product per step.
 
+use pilaster_model::RangeGrid;
+
 use super::{RangeFunction, RangeInput, RangeNotes};
 use crate::kernels::vectorized::vectorized;
-use crate::kernels::windows::{RangeGrid, Windows};
+use crate::kernels::windows::Windows;
 
 /// Per step what extrapolation needs besides values, column by column. A window with fewer than two samples is not
 /// `valid`, and has zeros elsewhere.
@@ -49,7 +51,8 @@ impl Extrapolation {
             if valid {
                 (first, last) = (start, end - 1);
                 let (first_ms, last_ms) = (timestamps_ms[first as usize], timestamps_ms[last as usize]);
-                let lie = (end - start, last_ms - first_ms, first_ms - grid.start_ms(nth), grid.end_ms(nth) - last_ms);
+                let lie =
+                    (windows.count(nth), last_ms - first_ms, first_ms - grid.start_ms(nth), grid.end_ms(nth) - last_ms);
                 if known.0 != Some(lie) {
                     known = (Some(lie), Step::new(lie, width_seconds));
                 }

@@ -7,14 +7,17 @@ use std::sync::{Arc, OnceLock};
 
 use pilaster_model::TimeRange;
 
-use super::{Content, Counts, Extras, Group, Index, Name, OWN, Page, Pairs, Part, Series};
+use super::{Content, Counts, Extras, Group, Index, Name, OWN, Page, Pairs, Part, Series, Summaries};
 use crate::block::BlockError;
 use crate::block::divide::Divisor;
 use crate::block::page::{Encoding, PageRef};
+use crate::block::summary;
 use crate::block::timeline::Place;
 use crate::block::varint::{Cursor, put_svarint, put_uvarint};
 
-const MAGIC: &[u8; 8] = b"PILASIX1";
+pub(in crate::block) const MAGIC: &[u8; 8] = b"PILASIX2";
+/// Of files that end before the section of summaries.
+pub(in crate::block) const MAGIC_WITHOUT_SUMMARIES: &[u8; 8] = b"PILASIX1";
 const COMPRESSION_LEVEL: i32 = 9;
 
 impl Content<'_> {
@@ -22,7 +25,8 @@ impl Content<'_> {
     pub fn encode(&self) -> Result<Vec<u8>, BlockError> {
         let mut out = MAGIC.to_vec();
         let (pairs, series_pairs) = self.encode_pairs();
-        for section in [pairs, series_pairs, self.encode_series(), self.encode_timelines(), self.encode_groups()] {
+        let (series, timelines, groups) = (self.encode_series(), self.encode_timelines(), self.encode_groups());
+        for section in [pairs, series_pairs, series, timelines, groups, summary::encode(self.summaries)] {
             let packed = zstd::bulk::compress(&section, COMPRESSION_LEVEL).map_err(BlockError::compression)?;
             put_uvarint(&mut out, section.len() as u64);
             put_uvarint(&mut out, packed.len() as u64);
@@ -164,7 +168,11 @@ impl Index {
     /// The bytes are not an index file, or not one of a sample file of `samples_bytes`.
     pub fn decode(path: &Path, bytes: &[u8], samples_bytes: u64) -> Result<Index, BlockError> {
         let malformed = |what: &str| BlockError::malformed(path, format!("index without valid {what}"));
-        let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| malformed("beginning"))?;
+        let (has_summaries, rest) = match bytes.split_first_chunk() {
+            Some((MAGIC, rest)) => (true, rest),
+            Some((MAGIC_WITHOUT_SUMMARIES, rest)) => (false, rest),
+            Some(_) | None => return Err(malformed("beginning")),
+        };
         let (body, expected) = rest.split_last_chunk::<4>().ok_or_else(|| malformed("end"))?;
         if checksum(&bytes[..bytes.len() - 4]) != u32::from_le_bytes(*expected) {
             return Err(malformed("checksum"));
@@ -179,20 +187,38 @@ impl Index {
         let timelines = section().and_then(|bytes| decode_timelines(&bytes)).ok_or_else(|| malformed("timelines"))?;
         let groups =
             section().and_then(|bytes| decode_groups(&bytes, samples_bytes)).ok_or_else(|| malformed("pages"))?;
+        let summaries = match has_summaries {
+            false => Some(Summaries::default()),
+            true => packed_section(&mut cursor).map(|(raw_len, packed)| Summaries {
+                packed: packed.to_vec(),
+                raw_len,
+                unpacked: OnceLock::new(),
+            }),
+        };
+        let summaries = summaries.ok_or_else(|| malformed("summaries"))?;
         if !cursor.is_empty() {
             return Err(malformed("end"));
         }
         let postings = (0..pairs.name_count()).map(|_| OnceLock::new()).collect();
         let (series, extras, own_ranges, groups) =
             place(series, &timelines, groups).ok_or_else(|| malformed("positions"))?;
-        Ok(Index { pairs, pair_ids, pair_ends, series, extras, own_ranges, timelines, groups, postings })
+        Ok(Index { pairs, pair_ids, pair_ends, series, extras, own_ranges, timelines, groups, postings, summaries })
     }
 }
 
 fn unpack_section(cursor: &mut Cursor<'_>) -> Option<Vec<u8>> {
+    let (raw_len, packed) = packed_section(cursor)?;
+    unpack(packed, raw_len)
+}
+
+/// The length of a section and its bytes, packed.
+fn packed_section<'a>(cursor: &mut Cursor<'a>) -> Option<(u64, &'a [u8])> {
     let raw_len: u64 = cursor.uvarint()?;
     let packed_len: usize = cursor.number()?;
-    let packed = cursor.bytes(packed_len)?;
+    Some((raw_len, cursor.bytes(packed_len)?))
+}
+
+pub(super) fn unpack(packed: &[u8], raw_len: u64) -> Option<Vec<u8>> {
     // Grows with what really comes out: a wrong length must not reserve memory.
     let mut raw = Vec::new();
     zstd::stream::read::Decoder::new(packed).ok()?.take(raw_len.checked_add(1)?).read_to_end(&mut raw).ok()?;

@@ -14,6 +14,7 @@ use pilaster_model::{Labels, TimeRange};
 use super::divide::Divisor;
 use super::page::PageRef;
 use super::postings::Postings;
+use super::summary::{self, Summary};
 use super::timeline::Timelines;
 
 pub(in crate::block) use codec::checksum;
@@ -33,6 +34,11 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Whether the index holds a [`Summary`] of the series.
+    pub fn has_summary(self) -> bool {
+        self.rows >= summary::MIN_ROWS && self.integers == self.rows
+    }
+
     pub fn of(self, part: Part) -> u32 {
         match part {
             Part::Ts => self.rows,
@@ -92,6 +98,8 @@ pub struct Content<'a> {
     pub labels: &'a [Labels],
     pub counts: &'a [Counts],
     pub divisors: &'a [Option<Divisor>],
+    /// Of the series that have one, with their rows.
+    pub summaries: &'a [(u32, Summary)],
     /// First and last timestamp of every series.
     pub ranges: &'a [TimeRange],
     pub timelines: &'a Timelines,
@@ -139,6 +147,16 @@ pub struct Index {
     timelines: Vec<Arc<[i64]>>,
     groups: Vec<Group>,
     postings: Vec<OnceLock<Postings>>,
+    summaries: Summaries,
+}
+
+/// The section of summaries, unpacked when somebody asks: most queries do not.
+#[derive(Debug, Default)]
+struct Summaries {
+    packed: Vec<u8>,
+    raw_len: u64,
+    /// Ids of the series that have one, ascending, and theirs; empty where the section is malformed.
+    unpacked: OnceLock<Vec<(u32, Summary)>>,
 }
 
 /// Every label pair of the block once, ascending by name, then value: a pair's id is its rank.
@@ -234,6 +252,22 @@ impl Index {
             Part::Starts => self.extras(id).starts,
             Part::Histograms => self.extras(id).histograms,
         }
+    }
+
+    /// What is known of all samples of a series, where it is all integers and long enough.
+    pub fn summary(&self, id: u32) -> Option<Summary> {
+        let all = self.summaries.unpacked.get_or_init(|| self.unpack_summaries().unwrap_or_default());
+        let at = all.binary_search_by_key(&id, |(known, _)| *known).ok()?;
+        Some(all[at].1)
+    }
+
+    fn unpack_summaries(&self) -> Option<Vec<(u32, Summary)>> {
+        let bytes = codec::unpack(&self.summaries.packed, self.summaries.raw_len)?;
+        let with = (0..self.series.len() as u32).zip(&self.series).filter(|(_, series)| {
+            Counts { rows: series.rows, integers: series.integers, ..Counts::default() }.has_summary()
+        });
+        let (ids, rows): (Vec<u32>, Vec<u32>) = with.map(|(id, series)| (id, series.rows)).unzip();
+        Some(ids.into_iter().zip(summary::decode(&bytes, &rows)?).collect())
     }
 
     pub fn groups(&self) -> &[Group] {
