@@ -58,26 +58,40 @@ impl Labels {
 
     /// Builds from pairs that are already strictly ascending by name with no empty value; the hot path of ingestion.
     pub fn from_sorted_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Labels {
-        // The text goes behind the ends, whose number is not known yet.
-        let mut ends: Vec<u8> = Vec::with_capacity(32 * END_BYTES);
-        let mut count = 0;
-        ends.extend_from_slice(&put_end(0));
-        let mut text = String::with_capacity(384);
-        for (name, value) in pairs {
-            for piece in [name, value] {
-                text.push_str(piece);
-                ends.extend_from_slice(&put_end(text.len()));
+        // How many there are and how long they are must be known before the first byte: most sets fit here until then.
+        let mut few = [("", ""); 16];
+        let mut many: Vec<(&str, &str)> = Vec::new();
+        let (mut count, mut text_bytes) = (0, 0);
+        for pair in pairs {
+            match few.get_mut(count) {
+                Some(place) => *place = pair,
+                None => {
+                    if many.is_empty() {
+                        many.extend_from_slice(&few);
+                    }
+                    many.push(pair);
+                }
             }
-            count += 2;
+            count += 1;
+            text_bytes += pair.0.len() + pair.1.len();
         }
         if count == 0 {
             return Labels::empty();
         }
-        assert!(text.len() < MAX_TEXT_BYTES, "a label set is shorter than 32 GiB");
-        ends[..END_BYTES].copy_from_slice(&put_end(count));
+        assert!(text_bytes < MAX_TEXT_BYTES, "a label set is shorter than 32 GiB");
+        let pairs = if many.is_empty() { &few[..count] } else { &many };
+        let mut whole = String::with_capacity((2 * count + 1) * END_BYTES + text_bytes);
         // Seven bits a byte are text.
-        let mut whole = String::from_utf8(ends).unwrap_or_default();
-        whole.push_str(&text);
+        let mut put = |end| whole.push_str(std::str::from_utf8(&put_end(end)).unwrap_or_default());
+        put(2 * count);
+        let mut end = 0;
+        for piece in pairs.iter().flat_map(|(name, value)| [name, value]) {
+            end += piece.len();
+            put(end);
+        }
+        for piece in pairs.iter().flat_map(|(name, value)| [name, value]) {
+            whole.push_str(piece);
+        }
         let labels = Labels(whole.into());
         debug_assert!(labels.iter().zip(labels.iter().skip(1)).all(|(a, b)| a.0 < b.0), "pairs must ascend by name");
         labels

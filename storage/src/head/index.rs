@@ -242,10 +242,15 @@ impl Index {
 
     /// Labels and references of those of `series` that are not forgotten, ascending by labels.
     pub fn sorted(&self, series: &[SeriesRef]) -> Vec<(Labels, SeriesRef)> {
-        let mut slots: Vec<u32> = series.iter().filter(|series| self.contains(**series)).map(|s| s.slot()).collect();
+        // They come ascending by slot. Neighbouring slots lie close together, neighbours by labels far apart: so labels
+        // are made before they are sorted.
+        let labels = |&series: &SeriesRef| Some((self.labels(series)?, series));
+        let mut made: Vec<Option<(Labels, SeriesRef)>> = series.iter().map(labels).collect();
+        let made_at = made.iter().zip(0..).filter_map(|(one, at)| Some((one.as_ref()?.1.slot(), at)));
+        let mut sorted: Vec<(u32, u32)> = made_at.collect();
         let is_taken = |slot: u32| self.series.get(slot as usize).is_some_and(Option::is_some);
-        self.order.lock().sort(&mut slots, is_taken, |a, b| self.compare(a, b));
-        slots.into_iter().filter_map(|slot| Some((self.labels_at(slot)?, self.reference(slot)?))).collect()
+        self.order.lock().sort(&mut sorted, is_taken, |a, b| self.compare(a, b));
+        sorted.into_iter().filter_map(|(_, at)| made[at as usize].take()).collect()
     }
 
     /// The order of the labels of two series.

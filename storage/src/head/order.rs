@@ -19,6 +19,8 @@ pub struct Order {
     ranks: Vec<u32>,
     /// Slots without a rank that are or were taken.
     new: Vec<u32>,
+    /// Series sorted since ranks were given last, in selections of some size.
+    sorted_since: usize,
 }
 
 impl Order {
@@ -36,18 +38,28 @@ impl Order {
         self.ranks.get(slot as usize).copied().unwrap_or(NONE)
     }
 
-    /// Sorts `slots`, all of them taken, by labels. `is_taken` tells whether a slot still is, and `compare` by labels.
-    pub fn sort(&mut self, slots: &mut [u32], is_taken: impl Fn(u32) -> bool, compare: impl Fn(u32, u32) -> Ordering) {
+    /// Sorts slots, all of them taken, by labels; each carries a number of the caller's. `is_taken` tells whether a slot
+    /// still is, and `compare` by labels.
+    pub fn sort(
+        &mut self,
+        slots: &mut [(u32, u32)],
+        is_taken: impl Fn(u32) -> bool,
+        compare: impl Fn(u32, u32) -> Ordering,
+    ) {
         let all = self.sorted.len() + self.new.len();
-        // Going through all series once must cost less than comparing the labels of these.
-        if slots.len() >= FEW && !self.new.is_empty() && slots.len() >= all / 16 {
-            self.give_ranks(&is_taken, &compare);
+        if slots.len() >= FEW && !self.new.is_empty() {
+            self.sorted_since += slots.len();
+            // Going through all series once must cost less than comparing the labels of these, and of those before.
+            if self.sorted_since >= all / 16 {
+                self.sorted_since = 0;
+                self.give_ranks(&is_taken, &compare);
+            }
         }
         if slots.len() >= FEW && self.new.is_empty() {
-            slots.sort_unstable_by_key(|&slot| self.rank(slot));
+            slots.sort_unstable_by_key(|&(slot, _)| self.rank(slot));
             return;
         }
-        slots.sort_unstable_by(|&a, &b| match (self.rank(a), self.rank(b)) {
+        slots.sort_unstable_by(|&(a, _), &(b, _)| match (self.rank(a), self.rank(b)) {
             (NONE, _) | (_, NONE) => compare(a, b),
             (a, b) => a.cmp(&b),
         });
@@ -101,9 +113,11 @@ mod tests {
                     // A slot is given back before it is taken again.
                     0 => if labels.remove(&slot).is_some() { order.remove(slot) },
                     1 if slot % 20 == 0 => {
-                        let mut slots: Vec<u32> = labels.keys().copied().filter(|key| key % (1 + slot / 20 % 3) == 0).collect();
+                        let some = labels.keys().copied().filter(|key| key % (1 + slot / 20 % 3) == 0);
+                        let mut slots: Vec<(u32, u32)> = some.map(|slot| (slot, slot + 1)).collect();
                         order.sort(&mut slots, |slot| labels.contains_key(&slot), |a, b| labels[&a].cmp(&labels[&b]));
-                        prop_assert!(slots.is_sorted_by_key(|slot| labels[slot]));
+                        prop_assert!(slots.is_sorted_by_key(|(slot, _)| labels[slot]));
+                        prop_assert!(slots.iter().all(|(slot, number)| slot + 1 == *number));
                     }
                     _ => if let std::collections::btree_map::Entry::Vacant(entry) = labels.entry(slot) {
                         entry.insert((label, slot));
@@ -111,9 +125,9 @@ mod tests {
                     },
                 }
             }
-            let mut slots: Vec<u32> = labels.keys().copied().collect();
+            let mut slots: Vec<(u32, u32)> = labels.keys().map(|&slot| (slot, 0)).collect();
             order.sort(&mut slots, |slot| labels.contains_key(&slot), |a, b| labels[&a].cmp(&labels[&b]));
-            prop_assert!(slots.is_sorted_by_key(|slot| labels[slot]));
+            prop_assert!(slots.is_sorted_by_key(|(slot, _)| labels[slot]));
         }
     }
 }
