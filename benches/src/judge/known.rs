@@ -73,6 +73,12 @@ pub fn known(difference: &Difference<'_>) -> Vec<Known> {
             "sign of a zero that is the least or the greatest: zeros of both signs are equal",
             Proof::Answers,
         ),
+        // Its sort is not stable. An instant query has the same values, of other series.
+        (
+            !is_range && ["sort(", "sort_desc("].iter().any(|call| query.contains(call)) && same_values(ours, theirs),
+            "which of equal values is kept behind sort: Prometheus leaves equal ones in no order",
+            Proof::Answers,
+        ),
         // A panic of its own, when it looks for a zero bucket that there cannot be.
         (
             theirs["error"] == "histograms with custom buckets have no zero bucket" && ours["status"] == "success",
@@ -170,6 +176,17 @@ fn zeros_differ(ours: &Value, theirs: &Value) -> bool {
     ours["data"] != theirs["data"] && unsigned(ours) == unsigned(theirs)
 }
 
+/// Whether the vectors have the same values, whichever series have them.
+fn same_values(ours: &Value, theirs: &Value) -> bool {
+    let values = |answer: &Value| -> Vec<String> {
+        let series = answer["data"]["result"].as_array().into_iter().flatten();
+        let mut values: Vec<String> = series.map(|series| series["value"][1].to_string()).collect();
+        values.sort();
+        values
+    };
+    ours["data"] != theirs["data"] && values(ours) == values(theirs)
+}
+
 fn per_step_argument_over_fixed_subquery(query: &str) -> bool {
     const CALLS: [&str; 3] = ["predict_linear(", "quantile_over_time(", "double_exponential_smoothing("];
     CALLS.iter().any(|call| query.contains(call)) && query.contains(":") && query.contains(" @ ")
@@ -224,6 +241,14 @@ mod tests {
         assert!(parameter_with_at("abs(quantile (scalar(x @ start()), y))"));
         assert!(!parameter_with_at("topk by (job) (2, y @ 5)"));
         assert!(!parameter_with_at("histogram_quantile(0.5, y @ 5)"));
+    }
+
+    #[test]
+    fn sort_leaves_open_which_of_equal_values_is_kept() {
+        let answer = |pod: &str, value: &str| vector(&[(json!({ "pod": pod }), value)]);
+        assert_eq!(names("limitk (1, sort(x))", &answer("a", "1"), &answer("b", "1")).len(), 1);
+        assert_eq!(names("limitk (1, sort(x))", &answer("a", "1"), &answer("b", "2")), Vec::<&str>::new());
+        assert_eq!(names("limitk (1, x)", &answer("a", "1"), &answer("b", "1")), Vec::<&str>::new());
     }
 
     #[test]
