@@ -165,3 +165,24 @@ fn metadata_of_the_log_is_read_with_fields_of_later_versions_passed_over() {
         assert!(record::parse(&bytes[..len]).is_err(), "cut to {len}");
     }
 }
+
+#[test]
+fn the_last_word_of_the_log_on_a_metric_counts() {
+    let text = |text: &str| [&[text.len() as u8], text.as_bytes()].concat();
+    let series = |reference: u8, name: &str| {
+        [&[1, 0, 0, 0, 0, 0, 0, 0, reference, 1], &text("__name__")[..], &text(name)].concat()
+    };
+    let says = |reference: u8, kind: u8, help: &str| {
+        [&[6, reference, kind, 2], &text("UNIT")[..], &text("s"), &text("HELP"), &text(help)].concat()
+    };
+    // The last is about a series that nothing names.
+    let records =
+        [series(7, "a"), series(8, "b"), says(7, 2, "first"), says(8, 3, "of b"), says(7, 1, "last"), says(9, 1, "?")];
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("wal")).unwrap();
+    std::fs::write(dir.path().join("wal/00000000"), segment(&records)).unwrap();
+    let head = super::Head::open(dir.path(), &mut |error| panic!("{error}")).unwrap();
+    let said: Vec<_> = head.metadata().map(|one| [&one.metric[..], &one.kind, &one.help, &one.unit]).collect();
+    assert_eq!(said, [["a", "counter", "last", "s"], ["b", "histogram", "of b", "s"]]);
+    assert_eq!((head.summary().series, head.summary().skipped_records), (2, 0));
+}
