@@ -200,6 +200,35 @@ fn decimals_to_try(values: &[f64]) -> [Option<u8>; 2] {
     [most.map(|k| k as u8), enough.map(|k| k as u8)]
 }
 
+/// Appends the values of `integers` over `divisor`.
+pub fn push_quotients(integers: &[i64], divisor: Divisor, out: &mut Vec<f64>) {
+    let divisor = divisor.value();
+    if divisor == 1.0 {
+        push_converted(integers, |value| value, out);
+    } else if divisor < 1.0 {
+        // A power of two: the product is exact, as the quotient is, and cheaper.
+        let unit = 1.0 / divisor;
+        push_converted(integers, |value| value * unit, out);
+    } else {
+        push_converted(integers, |value| value / divisor, out);
+    }
+}
+
+/// Appends what `of` makes of every integer, as a double.
+#[inline(always)]
+fn push_converted(integers: &[i64], of: impl Fn(f64) -> f64, out: &mut Vec<f64>) {
+    const SMALL: i64 = 1 << 51;
+    /// 1.5 times 2^52: the doubles from 2^52 to 2^53 are the integers there, and differ by one in their last bit.
+    const OFFSET: f64 = (3_i64 << 51) as f64;
+    if integers.iter().fold(0, |all, &integer| all | (integer.wrapping_add(SMALL) as u64)) < 2 * SMALL as u64 {
+        // Vector instructions know no conversion from 64 bits, but can add and take away.
+        let converted = |&integer: &i64| f64::from_bits(OFFSET.to_bits().wrapping_add(integer as u64)) - OFFSET;
+        out.extend(integers.iter().map(|integer| of(converted(integer))));
+    } else {
+        out.extend(integers.iter().map(|&integer| of(integer as f64)));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,6 +301,32 @@ mod tests {
             let at = at % values.len();
             values[at] = f64::from_bits(odd);
             check(&values);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn quotients_are_those_of_one_integer_at_a_time(
+            integers in prop::collection::vec(any::<i64>(), 0..100), shift in 0..64u32, code in 0..=15u8
+        ) {
+            let integers: Vec<i64> = integers.iter().map(|integer| integer >> shift).collect();
+            for code in [code, 65 + code] {
+                let divisor = Divisor::from_code(code).unwrap().unwrap();
+                let mut quotients = vec![0.5];
+                push_quotients(&integers, divisor, &mut quotients);
+                let slowly = integers.iter().map(|&integer| (integer as f64 / divisor.value()).to_bits());
+                prop_assert!(quotients[1..].iter().map(|value| value.to_bits()).eq(slowly));
+            }
+        }
+    }
+
+    #[test]
+    fn the_widest_integers_convert() {
+        let edges = [1_i64 << 51, (1 << 51) - 1, -(1 << 51), -(1 << 51) - 1, 0, -1, (1 << 53) - 1, 1 - (1 << 53)];
+        for edge in edges {
+            let mut out = Vec::new();
+            push_quotients(&[edge, 1], Divisor::from_code(0).unwrap().unwrap(), &mut out);
+            assert_eq!(out, [edge as f64, 1.0]);
         }
     }
 }

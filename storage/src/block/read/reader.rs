@@ -1,301 +1,26 @@
-//! Reading a block: the engine's own way, by the index, without the Parquet footer.
-//!
-//! A series' values stand at known positions of its row group's pages. Pages are decoded once per call, in file order,
-//! only as far as somebody wants them; timestamps come from the timelines of the index and are shared.
+//! Decodes what is wanted of a block's pages, each once and in file order.
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
-use pilaster_model::{Histogram, Labels, Matcher, ReducedWindows, TimeRange, stale_nan};
+use pilaster_model::{Histogram, ReducedWindows, TimeRange, stale_nan};
 
-use super::divide::Divisor;
-use super::file::{CheckedFile, Window, read_whole};
-use super::index::{Index, Page, Part};
-use super::page::{PageDecoder, parse_runs};
-use super::reduce::{Reduced, ReducedTimelines, is_reducible};
-use super::source::{BlockFiles, Copy, LocalBlocks};
-use super::{BlockError, BlockMeta, FileMeta, postings, rebuild, seal, verify};
-use crate::env::Files;
-
-/// Samples of one series.
-#[derive(Debug, Clone, PartialEq)]
-pub struct BlockSamples {
-    /// Ascending; the same `Arc` for series that share a timeline, within one call at least.
-    pub timestamps: Arc<[i64]>,
-    /// One a timestamp; 0.0 beside a histogram.
-    pub values: Vec<f64>,
-    /// One a timestamp, where the series has any.
-    pub histograms: Option<Vec<Option<Arc<Histogram>>>>,
-    /// Start timestamps in milliseconds, one a timestamp, 0 where unknown; absent where none is known.
-    pub starts_ms: Option<Vec<i64>>,
-}
-
-/// A block, open for reading. Series have dense ids, which are their order in the file. Calls with an id that is not
-/// one of the block's panic.
-#[derive(Debug)]
-pub struct Block {
-    meta: BlockMeta,
-    samples: CheckedFile,
-    source: Arc<dyn BlockFiles>,
-    index: Index,
-}
-
-impl Block {
-    /// Opens the block that `meta` describes below `dir`, the data directory, and loads its index. An index that is lost
-    /// or damaged is made again from the sample file, said in the log, and put back where that succeeds.
-    ///
-    /// # Errors
-    /// A file is missing or is not the one that was written, and the index cannot be made again.
-    pub fn open(files: Arc<dyn Files>, dir: &Path, meta: BlockMeta) -> Result<Block, BlockError> {
-        Block::load(Arc::new(LocalBlocks::new(files, dir)), meta)
-    }
-
-    /// [`Block::open`] for a block that lies elsewhere.
-    ///
-    /// # Errors
-    /// As [`Block::open`]; that the place cannot be reached, too.
-    pub fn load(source: Arc<dyn BlockFiles>, meta: BlockMeta) -> Result<Block, BlockError> {
-        let [samples_meta, index_meta] = meta.both_files()?;
-        let path = source.path(index_meta);
-        let load = |bytes: &[u8], samples: Option<CheckedFile>| {
-            let (content, ranges) = seal::open(&path, bytes)?;
-            let samples = match samples {
-                Some(samples) => samples,
-                None => CheckedFile::open(source.clone(), samples_meta.clone(), ranges)?,
-            };
-            Ok((Index::decode(&path, content, samples.len())?, samples))
-        };
-        let read = read_whole(&*source, index_meta, Copy::Nearest);
-        let (index, samples) = match read.and_then(|bytes| load(&bytes, None)) {
-            Ok(both) => both,
-            // Who cannot be reached has no samples to tell either.
-            Err(error) if source.is_far() && !error.is_corruption() && !error.is_missing() => return Err(error),
-            Err(error) => {
-                // The first error is the one to tell where the sample file is no better.
-                let made = CheckedFile::measure(source.clone(), samples_meta.clone())
-                    .and_then(|samples| Ok((rebuild::index_bytes(&samples)?, samples)));
-                let Ok((bytes, samples)) = made else { return Err(error) };
-                tracing::warn!(?path, %error, "made an index again from its sample file");
-                if FileMeta::of(&index_meta.path, &bytes) == *index_meta
-                    && let Err(error) = source.replace(index_meta, &bytes)
-                {
-                    tracing::warn!(?path, %error, "could not put the index back");
-                }
-                load(&bytes, Some(samples))?
-            }
-        };
-        if index.series_count() as u64 != meta.series_count {
-            let reason = format!("{} series instead of {}", index.series_count(), meta.series_count);
-            return Err(BlockError::malformed(&path, reason));
-        }
-        Ok(Block { meta, samples, source, index })
-    }
-
-    pub fn meta(&self) -> &BlockMeta {
-        &self.meta
-    }
-
-    /// Whether reading may take requests over the network.
-    pub fn is_far(&self) -> bool {
-        self.samples.is_far()
-    }
-
-    pub fn series_count(&self) -> usize {
-        self.index.series_count()
-    }
-
-    /// From the first sample to the last.
-    pub fn range(&self) -> TimeRange {
-        TimeRange::new(self.meta.min_ms, self.meta.max_ms)
-    }
-
-    /// Ids of the series that satisfy all `matchers` (all series when empty), ascending.
-    pub fn select(&self, matchers: &[Matcher]) -> Vec<u32> {
-        postings::select(&self.index, matchers)
-    }
-
-    pub fn labels(&self, id: u32) -> Labels {
-        self.index.labels(id)
-    }
-
-    /// Whether `labels` are those of a series; makes no label set.
-    pub fn has_labels(&self, id: u32, labels: &Labels) -> bool {
-        self.index.has_labels(id, labels)
-    }
-
-    /// Sorts ids by the labels of their series.
-    pub fn sort_by_labels(&self, ids: &mut [u32]) {
-        // Pair numbers are ranks, and those of a series ascend: comparing lists of them is comparing labels.
-        ids.sort_unstable_by(|&a, &b| self.index.pair_ids(a).cmp(self.index.pair_ids(b)));
-    }
-
-    /// First and last timestamp of a series.
-    pub fn series_range(&self, id: u32) -> TimeRange {
-        self.index.range(id)
-    }
-
-    /// Samples of a series, histograms and staleness markers included.
-    pub fn sample_count(&self, id: u32) -> usize {
-        self.index.series(id).rows as usize
-    }
-
-    /// Names of all labels, ascending.
-    pub fn label_names(&self) -> Vec<String> {
-        (0..self.index.pairs.name_count()).map(|name| self.index.pairs.name(name).to_owned()).collect()
-    }
-
-    /// Values of a label, ascending; none where no series has it.
-    pub fn label_values(&self, name: &str) -> Vec<String> {
-        let Some(name) = self.index.pairs.find_name(name) else { return Vec::new() };
-        self.index.pairs.of_name(name).map(|pair| self.index.pairs.value(pair).to_owned()).collect()
-    }
-
-    /// Names of the labels of some series, ascending.
-    pub fn label_names_of(&self, ids: &[u32]) -> Vec<String> {
-        let mut there = vec![false; self.index.pairs.name_count()];
-        let mut seen = vec![false; self.index.pairs.len()];
-        for &pair in ids.iter().flat_map(|&id| self.index.pair_ids(id)) {
-            if !std::mem::replace(&mut seen[pair as usize], true) {
-                there[self.index.pairs.name_of(pair)] = true;
-            }
-        }
-        let names = there.iter().enumerate().filter(|(_, there)| **there);
-        names.map(|(name, _)| self.index.pairs.name(name).to_owned()).collect()
-    }
-
-    /// Values of a label on some series, ascending.
-    pub fn label_values_of(&self, name: &str, ids: &[u32]) -> Vec<String> {
-        let Some(name) = self.index.pairs.find_name(name) else { return Vec::new() };
-        let pairs = self.index.pairs.of_name(name);
-        let mut there = vec![false; pairs.len()];
-        for pair in ids.iter().filter_map(|&id| self.index.pair_among(id, &pairs)) {
-            there[(pair - pairs.start) as usize] = true;
-        }
-        let values = pairs.zip(there).filter(|(_, there)| *there);
-        values.map(|(pair, _)| self.index.pairs.value(pair).to_owned()).collect()
-    }
-
-    /// Timestamps and values of a series inside `range`.
-    ///
-    /// # Errors
-    /// The file cannot be read or is not what was written.
-    pub fn read(&self, id: u32, range: TimeRange) -> Result<(Arc<[i64]>, Vec<f64>), BlockError> {
-        let samples = self.read_many(&[id], range)?.pop();
-        Ok(samples.map_or_else(|| (Arc::from([]), Vec::new()), |samples| (samples.timestamps, samples.values)))
-    }
-
-    /// Samples of many series inside `range`, in the order of `ids`; cheapest when they ascend.
-    ///
-    /// # Errors
-    /// As [`Block::read`].
-    pub fn read_many(&self, ids: &[u32], range: TimeRange) -> Result<Vec<BlockSamples>, BlockError> {
-        if ids.is_sorted() {
-            let mut found = self.find(ids, range)?;
-            return (0..ids.len()).map(|at| found.samples(at)).collect();
-        }
-        let mut order: Vec<usize> = (0..ids.len()).collect();
-        order.sort_by_key(|&at| ids[at]);
-        let sorted: Vec<u32> = order.iter().map(|&at| ids[at]).collect();
-        let mut found = self.find(&sorted, range)?;
-        let read = order.into_iter().enumerate().map(|(nth, at)| Ok((at, found.samples(nth)?)));
-        let mut samples: Vec<(usize, BlockSamples)> = read.collect::<Result<_, BlockError>>()?;
-        samples.sort_unstable_by_key(|(at, _)| *at);
-        Ok(samples.into_iter().map(|(_, samples)| samples).collect())
-    }
-
-    /// Finds the samples of series inside `range`, without decoding their values yet. `ids` ascend.
-    ///
-    /// # Errors
-    /// As [`Block::read`].
-    pub fn find(&self, ids: &[u32], range: TimeRange) -> Result<FoundSamples<'_>, BlockError> {
-        self.find_for(ids, range, None)
-    }
-
-    /// [`Block::find`] for who will ask for [`FoundSamples::reduced`] samples.
-    ///
-    /// # Errors
-    /// As [`Block::read`].
-    pub fn find_for(
-        &self,
-        ids: &[u32],
-        range: TimeRange,
-        wanted: Option<&ReducedWindows>,
-    ) -> Result<FoundSamples<'_>, BlockError> {
-        let mut reader = Reader::new(self)?;
-        if self.is_far() {
-            reader.read_ahead(ids, range, wanted)?;
-        }
-        let items = reader.resolve(ids, range)?;
-        Ok(FoundSamples { reader, items, reduced: ReducedTimelines::default() })
-    }
-
-    /// Reads every byte of the block's files and compares checksums.
-    ///
-    /// # Errors
-    /// The first range that differs.
-    pub fn verify(&self) -> Result<(), BlockError> {
-        verify(self.source.clone(), &self.meta)
-    }
-}
-
-/// Samples of some series of a block: where they are. They are decoded on demand, cheapest in order.
-pub struct FoundSamples<'a> {
-    reader: Reader<'a>,
-    items: Vec<Item>,
-    reduced: ReducedTimelines,
-}
-
-impl FoundSamples<'_> {
-    /// Timestamps of the `at`th series that was asked for.
-    pub fn timestamps(&self, at: usize) -> &Arc<[i64]> {
-        &self.items[at].timestamps
-    }
-
-    /// Whether the whole series has floats and staleness markers only, without start timestamps.
-    pub fn is_plain(&self, at: usize) -> bool {
-        let (index, id) = (&self.reader.block.index, self.items[at].id);
-        index.count(Part::Histograms, id) == 0 && index.count(Part::Starts, id) == 0
-    }
-
-    /// Samples that stand for those of the `at`th series, which has to be plain, where the index answers for them.
-    pub fn reduced(&mut self, at: usize, wanted: &ReducedWindows) -> Option<Reduced> {
-        let (index, item) = (&self.reader.block.index, &self.items[at]);
-        let all = item.rows.len() == index.series(item.id).rows as usize;
-        self.reduced.reduce(index, item.id, wanted, &item.timestamps, all)
-    }
-
-    /// Appends the values of the `at`th series, one a timestamp; 0.0 beside a histogram.
-    ///
-    /// # Errors
-    /// As [`Block::read`].
-    pub fn push_values(&mut self, at: usize, out: &mut Vec<f64>) -> Result<(), BlockError> {
-        self.reader.values(&self.items[at], &self.items[at..], out)
-    }
-
-    /// All that is known of the `at`th series.
-    ///
-    /// # Errors
-    /// As [`Block::read`].
-    pub fn samples(&mut self, at: usize) -> Result<BlockSamples, BlockError> {
-        let (item, ahead) = (&self.items[at], &self.items[at..]);
-        let mut values = Vec::with_capacity(item.rows.len());
-        self.reader.values(item, ahead, &mut values)?;
-        let histograms = self.reader.sparse(Part::Histograms, item, ahead)?;
-        let starts_ms = self.reader.starts(item, ahead)?;
-        Ok(BlockSamples { timestamps: item.timestamps.clone(), values, histograms, starts_ms })
-    }
-}
+use super::super::divide::push_quotients;
+use super::super::file::Window;
+use super::super::index::{Page, Part};
+use super::super::page::{PageDecoder, parse_runs};
+use super::super::reduce::is_reducible;
+use super::{Block, BlockError};
 
 /// What is wanted of one series.
 #[derive(Debug, Clone)]
-struct Item {
-    id: u32,
+pub(super) struct Item {
+    pub id: u32,
     group: usize,
     /// Of the series, inside the time range.
-    rows: Range<u32>,
-    timestamps: Arc<[i64]>,
+    pub rows: Range<u32>,
+    pub timestamps: Arc<[i64]>,
 }
 
 /// The part of a timeline that is inside the time range.
@@ -308,7 +33,7 @@ struct Cut {
 
 /// The page of a column that was decoded last.
 #[derive(Default)]
-struct Decoded {
+pub(super) struct Decoded {
     window: Window,
     /// Group and page.
     page: Option<(usize, usize)>,
@@ -321,7 +46,7 @@ struct Decoded {
 }
 
 /// What a page can hold.
-trait PageValue: Clone {
+pub(super) trait PageValue: Clone {
     /// Decodes the first `wanted` values of a page; `None` where it holds something else.
     fn decode(decoder: &mut PageDecoder, page: &Page, body: &[u8], wanted: usize, into: &mut Decoded) -> Option<()>;
     fn decoded(from: &Decoded) -> &[Self];
@@ -369,8 +94,8 @@ impl PageValue for Arc<Histogram> {
     }
 }
 
-struct Reader<'a> {
-    block: &'a Block,
+pub(super) struct Reader<'a> {
+    pub block: &'a Block,
     decoder: PageDecoder,
     /// By [`Part`].
     parts: [Decoded; 5],
@@ -381,7 +106,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(block: &'a Block) -> Result<Reader<'a>, BlockError> {
+    pub fn new(block: &'a Block) -> Result<Reader<'a>, BlockError> {
         let decoder = PageDecoder::new().map_err(BlockError::compression)?;
         let (integers, doubles) = (Vec::new(), Vec::new());
         Ok(Reader { block, decoder, parts: Default::default(), ahead: Vec::new(), integers, doubles })
@@ -389,7 +114,12 @@ impl<'a> Reader<'a> {
 
     /// Reads all pages that the series need, in as few requests as they lie in places. Where the index does not say which
     /// rows of a series are inside `range`, that is all its pages.
-    fn read_ahead(&mut self, ids: &[u32], range: TimeRange, wanted: Option<&ReducedWindows>) -> Result<(), BlockError> {
+    pub fn read_ahead(
+        &mut self,
+        ids: &[u32],
+        range: TimeRange,
+        wanted: Option<&ReducedWindows>,
+    ) -> Result<(), BlockError> {
         let index = &self.block.index;
         let mut places: Vec<(u64, usize)> = Vec::new();
         for &id in ids {
@@ -435,7 +165,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Finds the rows of every series inside `range`, and their timestamps.
-    fn resolve(&mut self, ids: &[u32], range: TimeRange) -> Result<Vec<Item>, BlockError> {
+    pub fn resolve(&mut self, ids: &[u32], range: TimeRange) -> Result<Vec<Item>, BlockError> {
         let index = &self.block.index;
         let nothing = Cut { rows: 0..0, timestamps: Arc::from([]) };
         let mut items = Vec::with_capacity(ids.len());
@@ -483,7 +213,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Appends the values of an item; `ahead` begins with it and says what else will be wanted.
-    fn values(&mut self, item: &Item, ahead: &[Item], values: &mut Vec<f64>) -> Result<(), BlockError> {
+    pub fn values(&mut self, item: &Item, ahead: &[Item], values: &mut Vec<f64>) -> Result<(), BlockError> {
         let series = *self.block.index.series(item.id);
         if item.rows.is_empty() {
             return Ok(());
@@ -563,13 +293,13 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn starts(&mut self, item: &Item, ahead: &[Item]) -> Result<Option<Vec<i64>>, BlockError> {
+    pub fn starts(&mut self, item: &Item, ahead: &[Item]) -> Result<Option<Vec<i64>>, BlockError> {
         let starts = self.sparse::<i64>(Part::Starts, item, ahead)?;
         Ok(starts.map(|starts| starts.into_iter().map(|start_ms| start_ms.unwrap_or(0)).collect()))
     }
 
     /// A column that most series have nothing in; `None` where nothing is in the item's rows.
-    fn sparse<T: PageValue>(
+    pub fn sparse<T: PageValue>(
         &mut self,
         part: Part,
         item: &Item,
@@ -712,66 +442,4 @@ fn cut_timeline(timeline: &Arc<[i64]>, part: Range<usize>, range: TimeRange) -> 
     // The whole timeline needs no copy, and is then the same for all calls.
     let timestamps = if rows.len() == timeline.len() { timeline.clone() } else { Arc::from(&own[rows.clone()]) };
     Cut { rows: rows.start as u32..rows.end as u32, timestamps }
-}
-
-/// Appends the values of `integers` over `divisor`.
-fn push_quotients(integers: &[i64], divisor: Divisor, out: &mut Vec<f64>) {
-    let divisor = divisor.value();
-    if divisor == 1.0 {
-        push_converted(integers, |value| value, out);
-    } else if divisor < 1.0 {
-        // A power of two: the product is exact, as the quotient is, and cheaper.
-        let unit = 1.0 / divisor;
-        push_converted(integers, |value| value * unit, out);
-    } else {
-        push_converted(integers, |value| value / divisor, out);
-    }
-}
-
-/// Appends what `of` makes of every integer, as a double.
-#[inline(always)]
-fn push_converted(integers: &[i64], of: impl Fn(f64) -> f64, out: &mut Vec<f64>) {
-    const SMALL: i64 = 1 << 51;
-    /// 1.5 times 2^52: the doubles from 2^52 to 2^53 are the integers there, and differ by one in their last bit.
-    const OFFSET: f64 = (3_i64 << 51) as f64;
-    if integers.iter().fold(0, |all, &integer| all | (integer.wrapping_add(SMALL) as u64)) < 2 * SMALL as u64 {
-        // Vector instructions know no conversion from 64 bits, but can add and take away.
-        let converted = |&integer: &i64| f64::from_bits(OFFSET.to_bits().wrapping_add(integer as u64)) - OFFSET;
-        out.extend(integers.iter().map(|integer| of(converted(integer))));
-    } else {
-        out.extend(integers.iter().map(|&integer| of(integer as f64)));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn quotients_are_those_of_one_integer_at_a_time(
-            integers in prop::collection::vec(any::<i64>(), 0..100), shift in 0..64u32, code in 0..=15u8
-        ) {
-            let integers: Vec<i64> = integers.iter().map(|integer| integer >> shift).collect();
-            for code in [code, 65 + code] {
-                let divisor = Divisor::from_code(code).unwrap().unwrap();
-                let mut quotients = vec![0.5];
-                push_quotients(&integers, divisor, &mut quotients);
-                let slowly = integers.iter().map(|&integer| (integer as f64 / divisor.value()).to_bits());
-                prop_assert!(quotients[1..].iter().map(|value| value.to_bits()).eq(slowly));
-            }
-        }
-    }
-
-    #[test]
-    fn the_widest_integers_convert() {
-        let edges = [1_i64 << 51, (1 << 51) - 1, -(1 << 51), -(1 << 51) - 1, 0, -1, (1 << 53) - 1, 1 - (1 << 53)];
-        for edge in edges {
-            let mut out = Vec::new();
-            push_quotients(&[edge, 1], Divisor::from_code(0).unwrap().unwrap(), &mut out);
-            assert_eq!(out, [edge as f64, 1.0]);
-        }
-    }
 }
