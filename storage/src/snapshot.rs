@@ -428,6 +428,8 @@ impl Snapshot {
             wanted.sort_unstable();
             wanted_of.push((block.open().map_err(unreadable)?, wanted));
         }
+        // By time: the list has merged blocks behind newer ones, and parts in order are joined without a look at each sample.
+        wanted_of.sort_by_key(|(block, _)| block.meta().min_ms);
         let mut found = Vec::with_capacity(wanted_of.len());
         let mut rows = vec![0; series.len()];
         let mut last_ms = vec![i64::MIN; series.len()];

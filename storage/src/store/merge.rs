@@ -84,7 +84,9 @@ impl Store {
         keep: &(dyn Fn(&Labels) -> bool + Sync),
     ) -> Result<Vec<BlockMeta>, Error> {
         let is_source = |block: &&LiveBlock| window.names.contains(&block.meta().name);
-        let sources: Vec<&LiveBlock> = view.own().iter().map(|block| &**block).filter(is_source).collect();
+        let mut sources: Vec<&LiveBlock> = view.own().iter().map(|block| &**block).filter(is_source).collect();
+        // Parts in order are joined without a look at each sample.
+        sources.sort_by_key(|block| block.meta().min_ms);
         LiveBlock::open_all(&sources).map_err(Error::block(&self.options.dir))?;
         let opened = sources.into_iter().map(|block| block.open());
         let sources: Vec<&Block> = opened.collect::<Result<_, _>>().map_err(Error::block(&self.options.dir))?;
