@@ -125,7 +125,7 @@ fn check_calls_at(calls: Vec<Call>, out_of_order_ms: i64, block_samples: u64, fa
         ..StoreOptions::new("/data")
     };
     let mut store = Store::open(options.clone(), sim.env()).unwrap();
-    let mut twin = Twin { newest_ms: i64::MIN, ..Twin::default() };
+    let mut twin = Twin { newest_ms: i64::MIN, known_newest_ms: i64::MIN, ..Twin::default() };
     let mut kept: Vec<(Samples, Snapshot)> = Vec::new();
     let mut now_ms = 500;
     for call in calls {
@@ -236,6 +236,13 @@ fn a_deleted_sample_does_not_come_back_from_the_log() {
     );
     // Hidden in the head and in the log, and taken again afterwards.
     check_calls(vec![append(), Call::Delete(0, 0, 0), Call::Reopen, Call::Wait(1), append(), Call::Reopen], 0, 1);
+}
+
+/// Times before 1970 are times: the window of late samples goes by the newest, whatever its sign.
+#[test]
+fn late_samples_before_1970_are_taken() {
+    let calls = vec![Call::Append(vec![(0, 662, 0)]), Call::Append(vec![(1, 0, 0), (0, 2501, 0)])];
+    check_calls(calls, 2000, 1);
 }
 
 proptest! {
