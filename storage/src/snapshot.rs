@@ -10,7 +10,7 @@ use pilaster_model::{Columns, Histogram, Labels, Matcher, ReducedWindows, Reduct
 
 use crate::block::{Block, BlockError, BlockMeta, BlockSamples, FoundSamples, LiveBlock, ReducedValues};
 use crate::head::{Head, HeadView, Timelines};
-use crate::store::{View, histograms_in};
+use crate::store::View;
 use crate::tombstone::{Source, about, hidden};
 use crate::{Error, SeriesRef};
 use union::SeriesUnion;
@@ -428,8 +428,6 @@ impl Snapshot {
             wanted.sort_unstable();
             wanted_of.push((block.open().map_err(unreadable)?, wanted));
         }
-        // By time: the list has merged blocks behind newer ones, and parts in order are joined without a look at each sample.
-        wanted_of.sort_by_key(|(block, _)| block.meta().min_ms);
         let mut found = Vec::with_capacity(wanted_of.len());
         let mut rows = vec![0; series.len()];
         let mut last_ms = vec![i64::MIN; series.len()];
@@ -574,7 +572,14 @@ pub(crate) fn samples_of(samples: BlockSamples) -> SeriesSamples {
 }
 
 /// The union of parts of one series; of two samples at one time the one in the earlier part counts.
-pub(crate) fn columns_of(parts: Vec<SeriesSamples>) -> Columns {
+pub(crate) fn columns_of(mut parts: Vec<SeriesSamples>) -> Columns {
+    let span = |part: &SeriesSamples| Some((*part.timestamps.first()?, *part.timestamps.last()?));
+    let mut spans: Vec<(i64, i64)> = parts.iter().filter_map(span).collect();
+    spans.sort_unstable();
+    // Merged blocks come last in the list. Parts that do not overlap are joined in order without a look at each sample.
+    if spans.windows(2).all(|pair| pair[0].1 < pair[1].0) {
+        parts.sort_by_key(|part| part.timestamps.first().copied());
+    }
     let columns = |part: SeriesSamples| Columns {
         timestamps: part.timestamps.to_vec(),
         values: part.values,
@@ -602,7 +607,7 @@ fn from_parts(mut parts: Vec<SeriesSamples>, head: Columns, timelines: &mut Time
 
 /// `columns` for readers.
 fn from_columns(columns: &Columns, timelines: &mut Timelines) -> SeriesSamples {
-    let histograms = histograms_in(columns, &(0..columns.len()));
+    let histograms = columns.histograms_in(0..columns.len());
     let starts_ms = columns.starts_ms.iter().any(|&start| start != 0).then(|| columns.starts_ms.clone());
     let timestamps = timelines.share(&columns.timestamps);
     SeriesSamples { timestamps, values: columns.values.clone(), histograms, starts_ms }

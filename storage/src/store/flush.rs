@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use pilaster_model::{Columns, Histogram, Labels, TimeRange};
+use pilaster_model::{Columns, Labels, TimeRange};
 
 use super::maintenance::{Maintenance, Mark};
 use super::{Store, View};
@@ -178,20 +178,7 @@ pub(super) fn block_series(
         labels,
         timestamps: timelines.share(&columns.timestamps[places.clone()]),
         values: columns.values[places.clone()].to_vec(),
-        histograms: histograms_in(columns, &places),
+        histograms: columns.histograms_in(places.clone()),
         starts_ms: (!columns.starts_ms.is_empty()).then(|| columns.starts_ms[places].to_vec()),
     }
-}
-
-/// One a place, where there is any.
-pub(crate) fn histograms_in(columns: &Columns, places: &std::ops::Range<usize>) -> Option<Vec<Option<Arc<Histogram>>>> {
-    let from = columns.histograms.partition_point(|(at, _)| *at < places.start);
-    let to = columns.histograms.partition_point(|(at, _)| *at < places.end);
-    (from < to).then(|| {
-        let mut list = vec![None; places.len()];
-        for (at, histogram) in &columns.histograms[from..to] {
-            list[at - places.start] = Some(histogram.clone());
-        }
-        list
-    })
 }

@@ -16,7 +16,6 @@ use super::{Store, View};
 use crate::Error;
 use crate::block::{Block, BlockMeta, BlockSeries, LiveBlock, OrderKey};
 use crate::snapshot::{SeriesSamples, columns_of, samples_of};
-use crate::store::histograms_in;
 use crate::tombstone::{Source, Tombstone, about, hidden};
 
 /// Samples that are read together, and series.
@@ -84,9 +83,7 @@ impl Store {
         keep: &(dyn Fn(&Labels) -> bool + Sync),
     ) -> Result<Vec<BlockMeta>, Error> {
         let is_source = |block: &&LiveBlock| window.names.contains(&block.meta().name);
-        let mut sources: Vec<&LiveBlock> = view.own().iter().map(|block| &**block).filter(is_source).collect();
-        // Parts in order are joined without a look at each sample.
-        sources.sort_by_key(|block| block.meta().min_ms);
+        let sources: Vec<&LiveBlock> = view.own().iter().map(|block| &**block).filter(is_source).collect();
         LiveBlock::open_all(&sources).map_err(Error::block(&self.options.dir))?;
         let opened = sources.into_iter().map(|block| block.open());
         let sources: Vec<&Block> = opened.collect::<Result<_, _>>().map_err(Error::block(&self.options.dir))?;
@@ -141,7 +138,7 @@ impl Store {
 fn series_of(labels: Labels, columns: Columns) -> BlockSeries {
     BlockSeries {
         labels,
-        histograms: histograms_in(&columns, &(0..columns.len())),
+        histograms: columns.histograms_in(0..columns.len()),
         timestamps: columns.timestamps.into(),
         values: columns.values,
         starts_ms: (!columns.starts_ms.is_empty()).then_some(columns.starts_ms),

@@ -26,8 +26,6 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 use pilaster_model::{Histogram, Labels};
 
-pub(crate) use flush::histograms_in;
-
 pub use append::{AppendOutcome, HistogramSample, Rejected, Sample};
 pub use import::{BlockImport, Imported};
 pub use open::ReplayProgress;
