@@ -128,8 +128,8 @@ struct FromBlocks {
     /// Whether some samples stand for others.
     reduced: bool,
     sums: Magnitude,
-    /// In all other cases.
-    parts: Vec<SeriesSamples>,
+    /// In all other cases, each with the position of its block.
+    parts: Vec<(u32, SeriesSamples)>,
 }
 
 /// Whether additions are exact, in whatever order.
@@ -168,6 +168,12 @@ impl SeriesSamples {
 }
 
 impl FromBlocks {
+    /// The parts in the order of the list of blocks, in which the first to have a time counts.
+    fn parts_by_block(&mut self) -> Vec<SeriesSamples> {
+        self.parts.sort_by_key(|(number, _)| *number);
+        self.parts.drain(..).map(|(_, part)| part).collect()
+    }
+
     /// Appends what stands for the samples of the `at`th series, where the block's index answers for them.
     fn push_reduced(&mut self, found: &mut FoundSamples<'_>, at: usize, wanted: &ReducedWindows) -> bool {
         let Some(reduced) = found.reduced(at, wanted) else { return false };
@@ -324,7 +330,8 @@ impl Snapshot {
                 columns.remove(&hidden(&in_head, &series.labels));
             }
             if !from_blocks.consecutive {
-                out.push(whole(from_parts(from_blocks.parts, std::mem::take(&mut columns), &mut timelines)));
+                let parts = from_blocks.parts_by_block();
+                out.push(whole(from_parts(parts, std::mem::take(&mut columns), &mut timelines)));
                 continue;
             }
             if !columns.is_empty() {
@@ -423,18 +430,20 @@ impl Snapshot {
         }
         // First only found: then every list of values is as long as it has to be from the start.
         let mut wanted_of = Vec::with_capacity(by_block.len());
-        for (block, mut wanted) in by_block {
-            let Some(block) = self.blocks().get(block as usize) else { continue };
+        for (number, mut wanted) in by_block {
+            let Some(block) = self.blocks().get(number as usize) else { continue };
             wanted.sort_unstable();
-            wanted_of.push((block.open().map_err(unreadable)?, wanted));
+            wanted_of.push(WantedOf { number, block: block.open().map_err(unreadable)?, wanted });
         }
+        // Merged blocks come last in the list: in the order of time the parts of most series follow each other.
+        wanted_of.sort_by_key(|of| of.block.meta().min_ms);
         let mut found = Vec::with_capacity(wanted_of.len());
         let mut rows = vec![0; series.len()];
         let mut last_ms = vec![i64::MIN; series.len()];
-        for ((block, wanted), samples) in wanted_of.iter().zip(find_in_blocks(&wanted_of, range, wanted_windows)) {
+        for (of, samples) in wanted_of.iter().zip(find_in_blocks(&wanted_of, range, wanted_windows)) {
             let samples = samples?;
-            let tombstones = about(&self.0.view.tombstones, Source::Block(&block.meta().name));
-            for (at, &(_, position)) in wanted.iter().enumerate() {
+            let tombstones = about(&self.0.view.tombstones, Source::Block(&of.block.meta().name));
+            for (at, &(_, position)) in of.wanted.iter().enumerate() {
                 let (Some(first), Some(last)) = (samples.timestamps(at).first(), samples.timestamps(at).last()) else {
                     continue;
                 };
@@ -444,10 +453,10 @@ impl Snapshot {
                 last_ms[position] = *last;
                 rows[position] += samples.timestamps(at).len();
             }
-            found.push((wanted, samples, tombstones));
+            found.push((of, samples, tombstones));
         }
-        for (wanted, mut samples, tombstones) in found {
-            for (at, &(_, position)) in wanted.iter().enumerate() {
+        for (of, mut samples, tombstones) in found {
+            for (at, &(_, position)) in of.wanted.iter().enumerate() {
                 let timestamps = samples.timestamps(at).clone();
                 if timestamps.is_empty() {
                     continue;
@@ -462,7 +471,7 @@ impl Snapshot {
                     let samples = samples_of(samples.samples(at).map_err(unreadable)?);
                     let samples = samples.without(&hidden(&tombstones, &series[position].labels));
                     if !samples.values.is_empty() {
-                        from_blocks.parts.push(samples);
+                        from_blocks.parts.push((of.number, samples));
                     }
                 }
             }
@@ -519,8 +528,14 @@ fn unreadable(error: BlockError) -> Error {
     Error::block(Path::new("blocks"))(error)
 }
 
-/// A block, and which of its series are wanted: id and what they are for.
-type WantedOf<'a> = (&'a Block, Vec<(u32, usize)>);
+/// What is wanted of a block.
+struct WantedOf<'a> {
+    /// The block's position in the list.
+    number: u32,
+    block: &'a Block,
+    /// Ids of series and what they are for.
+    wanted: Vec<(u32, usize)>,
+}
 
 /// Finds what is wanted, in the order of `wanted_of`; in far blocks several at the same time, for that is mostly waiting.
 fn find_in_blocks<'a>(
@@ -528,11 +543,11 @@ fn find_in_blocks<'a>(
     range: TimeRange,
     wanted_windows: Option<&'a ReducedWindows>,
 ) -> Box<dyn Iterator<Item = Result<FoundSamples<'a>, Error>> + 'a> {
-    let find = move |(block, wanted): &WantedOf<'a>| {
-        let ids: Vec<u32> = wanted.iter().map(|(id, _)| *id).collect();
-        block.find_for(&ids, range, wanted_windows).map_err(unreadable)
+    let find = move |of: &WantedOf<'a>| {
+        let ids: Vec<u32> = of.wanted.iter().map(|(id, _)| *id).collect();
+        of.block.find_for(&ids, range, wanted_windows).map_err(unreadable)
     };
-    if wanted_of.iter().filter(|(block, _)| block.is_far()).count() < 2 {
+    if wanted_of.iter().filter(|of| of.block.is_far()).count() < 2 {
         return Box::new(wanted_of.iter().map(find));
     }
     let per_thread = wanted_of.len().div_ceil(FAR_READERS);
@@ -576,7 +591,7 @@ pub(crate) fn columns_of(mut parts: Vec<SeriesSamples>) -> Columns {
     let span = |part: &SeriesSamples| Some((*part.timestamps.first()?, *part.timestamps.last()?));
     let mut spans: Vec<(i64, i64)> = parts.iter().filter_map(span).collect();
     spans.sort_unstable();
-    // Merged blocks come last in the list. Parts that do not overlap are joined in order without a look at each sample.
+    // Parts that do not overlap are joined in order without a look at each sample.
     if spans.windows(2).all(|pair| pair[0].1 < pair[1].0) {
         parts.sort_by_key(|part| part.timestamps.first().copied());
     }
