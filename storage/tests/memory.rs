@@ -1,4 +1,4 @@
-//! What the head takes, byte by byte: an allocator that counts.
+//! What the head takes, and a flush, byte by byte: an allocator that counts.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::HashMap;
@@ -9,11 +9,12 @@ use std::sync::{Mutex, MutexGuard};
 use pilaster_model::Labels;
 use pilaster_storage::env::Env;
 use pilaster_storage::env::sim::Sim;
-use pilaster_storage::{RetentionLimits, Sample, SeriesRef, Store, StoreOptions, WalSync};
+use pilaster_storage::{Priority, RetentionLimits, Sample, SeriesRef, Store, StoreOptions, WalSync, Workers};
 
 struct Counting;
 
 static LIVE_BYTES: AtomicI64 = AtomicI64::new(0);
+static PEAK_BYTES: AtomicI64 = AtomicI64::new(0);
 
 /// As much as an allocator with size classes takes: four to each doubling, 16 bytes apart at least.
 fn class(bytes: usize) -> i64 {
@@ -24,7 +25,8 @@ fn class(bytes: usize) -> i64 {
 // SAFETY: every call goes to the system's allocator unchanged; counting does not touch the memory.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE_BYTES.fetch_add(class(layout.size()), Ordering::Relaxed);
+        let before = LIVE_BYTES.fetch_add(class(layout.size()), Ordering::Relaxed);
+        PEAK_BYTES.fetch_max(before + class(layout.size()), Ordering::Relaxed);
         // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
     }
@@ -47,6 +49,14 @@ fn alone() -> MutexGuard<'static, ()> {
 
 fn live_bytes() -> i64 {
     LIVE_BYTES.load(Ordering::Relaxed)
+}
+
+/// The most that was live while `work` went on, beside what was live before.
+fn peak_bytes(work: impl FnOnce()) -> i64 {
+    let before = live_bytes();
+    PEAK_BYTES.store(before, Ordering::Relaxed);
+    work();
+    PEAK_BYTES.load(Ordering::Relaxed) - before
 }
 
 fn open(dir: &tempfile::TempDir) -> std::sync::Arc<Store> {
@@ -190,4 +200,48 @@ fn churn_does_not_grow_the_head() {
         println!("{name}: {early} bytes after rounds 4 to 14, {late} after the last ten");
         assert!(late < early + early / 4, "{name}: {early} bytes grew to {late}: {after_round:?}");
     }
+}
+
+/// Counters of `count` series, 1200 samples each: with `count` 900, a row group. On two threads, as the server does it.
+fn counters(dir: &tempfile::TempDir, count: usize) -> std::sync::Arc<Store> {
+    let workers = Workers::new("two", 2, Priority::Low).unwrap();
+    let options = StoreOptions {
+        wal_sync: WalSync::Written,
+        block_ms: 18_000_000,
+        flush_workers: workers.clone(),
+        merge_workers: workers,
+        ..StoreOptions::new(dir.path())
+    };
+    let store = Store::open(options, Env::real()).unwrap();
+    let series: Vec<SeriesRef> = (0..count).map(|number| store.series(&labels(number))).collect();
+    for steps in (0..1200i64).collect::<Vec<_>>().chunks(60) {
+        let sample = |(number, &series): (usize, &SeriesRef), step: i64| Sample {
+            series,
+            timestamp_ms: 1_699_992_000_000 + step * 15_000,
+            value: (step * 25 + step * number as i64 % 17) as f64,
+            start_ms: None,
+        };
+        let batch: Vec<Sample> =
+            steps.iter().flat_map(|&step| series.iter().enumerate().map(move |one| sample(one, step))).collect();
+        assert_eq!(store.append(&batch).unwrap().appended, batch.len());
+    }
+    store
+}
+
+#[test]
+fn a_flush_takes_as_much_however_much_there_is() {
+    let _alone = alone();
+    let peak = |count: usize| {
+        let dir = tempfile::tempdir().unwrap();
+        let store = counters(&dir, count);
+        let peak = peak_bytes(|| store.flush().unwrap());
+        assert_eq!(store.stats().head_samples, 0);
+        assert!(store.stats().blocks > 0);
+        peak as f64 / 1048576.0
+    };
+    let (group, groups) = (peak(900), peak(3600));
+    println!("{group:.1} MiB for a row group, {groups:.1} for four");
+    // A row group's values alone are 8 MiB.
+    assert!(group < 40.0, "{group} MiB for a row group");
+    assert!(groups < group + 12.0, "{group} MiB for a row group, {groups} for four");
 }

@@ -72,6 +72,37 @@ fn samples_are_read_back_from_head_block_and_after_a_restart() {
     assert_eq!(all(&open(&options).snapshot()), expected);
 }
 
+/// More block ranges than are written at once, in another order for each series.
+#[test]
+fn a_flush_of_many_block_ranges_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions { out_of_order_ms: i64::MAX, block_samples: 40, ..options(&dir) };
+    let store = open(&options);
+    store.append(&[sample(store.series(&labels("m", 99)), 50_000, 1.0)]).unwrap();
+    for number in 0..10 {
+        let metric = ["m", "n", ""][number % 3];
+        let series = store.series(&labels(metric, number));
+        // 30 ranges, and one far away from them.
+        let times = (0..300i64).map(|step| (step * 7 + number as i64 * 31) % 300 * 100).chain([-9_000_000_123]);
+        let batch: Vec<_> = times.map(|ms| sample(series, ms, ms as f64 + number as f64 / 4.0)).collect();
+        assert_eq!(store.append(&batch).unwrap().appended, 301);
+    }
+    let expected = all(&store.snapshot());
+    assert_eq!(expected.len(), 3011);
+    store.flush().unwrap();
+    assert_eq!(store.stats().head_samples, 0);
+    let snapshot = store.snapshot();
+    assert!(snapshot.blocks().len() > 60, "{} blocks", snapshot.blocks().len());
+    for block in snapshot.blocks() {
+        let meta = block.meta();
+        assert_eq!(meta.min_ms.div_euclid(1000), meta.max_ms.div_euclid(1000), "{meta:?}");
+        assert!(meta.sample_count <= 50, "{meta:?}");
+    }
+    assert_eq!(all(&snapshot), expected);
+    drop((snapshot, store));
+    assert_eq!(all(&open(&options).snapshot()), expected);
+}
+
 #[test]
 fn what_prometheus_refuses_is_refused_with_its_reason() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
 //! Column chunks: pages one behind the other, and the metadata that Parquet's footer keeps of them.
 
+use arrow::datatypes::ToByteSlice;
 use bytes::Bytes;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::column::writer::ColumnCloseResult;
@@ -9,7 +10,7 @@ use parquet::schema::types::ColumnDescPtr;
 use zstd::bulk::Compressor;
 use zstd::zstd_safe::CParameter;
 
-use super::page::{Encoding, PageRef, index_width, put_data_page, put_dictionary_page, put_runs};
+use super::page::{DataPage, Encoding, PageRef, index_width, put_data_page, put_dictionary_page, put_runs};
 use super::{BlockError, delta};
 
 /// Compresses pages; one for values and labels, one with a long window for timestamps.
@@ -18,18 +19,12 @@ pub struct PageCompressor {
     best: Vec<u8>,
     spare: Vec<u8>,
     encoded: Vec<u8>,
-    best_raw: Vec<u8>,
 }
 
 impl PageCompressor {
     pub fn new(level: i32) -> Result<PageCompressor, BlockError> {
-        Ok(PageCompressor {
-            zstd: Compressor::new(level).map_err(BlockError::compression)?,
-            best: Vec::new(),
-            spare: Vec::new(),
-            encoded: Vec::new(),
-            best_raw: Vec::new(),
-        })
+        let zstd = Compressor::new(level).map_err(BlockError::compression)?;
+        Ok(PageCompressor { zstd, best: Vec::new(), spare: Vec::new(), encoded: Vec::new() })
     }
 
     /// Finds repetitions up to 16 MiB back: a timeline recurs once per series of its target.
@@ -49,13 +44,63 @@ impl PageCompressor {
         Ok(())
     }
 
-    /// Takes what was just compressed if it is the smallest so far.
-    fn keep_if_smaller(&mut self) -> bool {
-        let smaller = self.spare.len() < self.best.len();
-        if smaller {
-            std::mem::swap(&mut self.best, &mut self.spare);
+    /// A page in one encoding, compressed where that helps.
+    fn pack(
+        &mut self,
+        rows: usize,
+        values: usize,
+        encoding: Encoding,
+        levels: &[u8],
+        raw: &[u8],
+    ) -> Result<DataPage, BlockError> {
+        self.compress(raw)?;
+        let compressed = self.spare.len() < raw.len();
+        let body = if compressed { self.spare.to_vec() } else { raw.to_vec() };
+        Ok(DataPage { rows, values, encoding, levels: levels.to_vec(), raw_len: raw.len(), body, compressed })
+    }
+
+    /// A page of integers in the candidate that comes out smallest.
+    pub fn integers(
+        &mut self,
+        rows: usize,
+        levels: &[u8],
+        integers: &[i64],
+        candidates: &[Candidate],
+    ) -> Result<DataPage, BlockError> {
+        if integers.is_empty() {
+            return Ok(DataPage::nulls(rows, levels));
         }
-        smaller
+        let mut chosen: Option<(Candidate, usize)> = None;
+        for &candidate in candidates {
+            let mut encoded = std::mem::take(&mut self.encoded);
+            let raw = candidate.encode(integers, &mut encoded);
+            self.compress(raw)?;
+            if chosen.is_none() || self.spare.len() < self.best.len() {
+                std::mem::swap(&mut self.best, &mut self.spare);
+                chosen = Some((candidate, raw.len()));
+            }
+            self.encoded = encoded;
+        }
+        let Some((candidate, raw_len)) = chosen else {
+            return Err(BlockError::Refused { reason: "no encoding to choose from".into() });
+        };
+        let compressed = self.best.len() < raw_len;
+        // Made again rather than kept: pages that do not compress are few, and pages of timestamps are large.
+        let body = if compressed { self.best.to_vec() } else { candidate.encode(integers, &mut self.encoded).to_vec() };
+        let (values, encoding) = (integers.len(), candidate.encoding());
+        Ok(DataPage { rows, values, encoding, levels: levels.to_vec(), raw_len, body, compressed })
+    }
+
+    pub fn doubles(&mut self, rows: usize, levels: &[u8], doubles: &[f64]) -> Result<DataPage, BlockError> {
+        self.plain(rows, levels, doubles.len(), doubles.to_byte_slice())
+    }
+
+    /// A page of values that are in their PLAIN encoding already.
+    pub fn plain(&mut self, rows: usize, levels: &[u8], values: usize, plain: &[u8]) -> Result<DataPage, BlockError> {
+        if values == 0 {
+            return Ok(DataPage::nulls(rows, levels));
+        }
+        self.pack(rows, values, Encoding::Plain, levels, plain)
     }
 }
 
@@ -65,6 +110,28 @@ pub enum Candidate {
     Plain,
     /// Delta with this many miniblocks of 32 to a block.
     Delta(usize),
+}
+
+impl Candidate {
+    fn encoding(self) -> Encoding {
+        match self {
+            Candidate::Plain => Encoding::Plain,
+            Candidate::Delta(_) => Encoding::Delta,
+        }
+    }
+
+    /// The bytes of `integers`, which are in `buffer` where they are not those in memory.
+    fn encode<'a>(self, integers: &'a [i64], buffer: &'a mut Vec<u8>) -> &'a [u8] {
+        match self {
+            // As Arrow, this runs on machines that store the lowest byte first.
+            Candidate::Plain => integers.to_byte_slice(),
+            Candidate::Delta(miniblocks) => {
+                buffer.clear();
+                delta::encode(integers, miniblocks, buffer);
+                buffer
+            }
+        }
+    }
 }
 
 /// A column chunk in the making. Offsets count from its start.
@@ -112,125 +179,18 @@ impl Chunk {
         Ok(())
     }
 
-    fn put_page(
-        &mut self,
-        rows: usize,
-        values: usize,
-        encoding: Encoding,
-        levels: &[u8],
-        raw: &[u8],
-        packed: Option<&[u8]>,
-    ) {
-        let page = put_data_page(&mut self.bytes, rows, values, encoding, levels, raw, packed);
-        self.offsets.append_row_count(rows as i64);
-        self.offsets.append_offset_and_size(page.offset as i64, (page.header_len + page.stored_len) as i32);
-        self.raw_len += i64::from(page.header_len) + i64::from(page.raw_len);
-        self.rows += rows;
-        self.nulls += rows - values;
-        match self.encodings.iter_mut().find(|(known, _)| *known == encoding) {
+    pub fn put(&mut self, page: &DataPage) {
+        let placed = put_data_page(&mut self.bytes, page);
+        self.offsets.append_row_count(page.rows as i64);
+        self.offsets.append_offset_and_size(placed.offset as i64, (placed.header_len + placed.stored_len) as i32);
+        self.raw_len += i64::from(placed.header_len) + i64::from(placed.raw_len);
+        self.rows += page.rows;
+        self.nulls += page.rows - page.values;
+        match self.encodings.iter_mut().find(|(known, _)| *known == page.encoding) {
             Some((_, count)) => *count += 1,
-            None => self.encodings.push((encoding, 1)),
+            None => self.encodings.push((page.encoding, 1)),
         }
-        self.pages.push((rows as u32, page));
-    }
-
-    /// A page in one encoding, compressed where that helps.
-    fn put_raw(
-        &mut self,
-        rows: usize,
-        values: usize,
-        encoding: Encoding,
-        levels: &[u8],
-        raw: &[u8],
-        zstd: &mut PageCompressor,
-    ) -> Result<(), BlockError> {
-        zstd.compress(raw)?;
-        let packed = (zstd.spare.len() < raw.len()).then_some(zstd.spare.as_slice());
-        self.put_page(rows, values, encoding, levels, raw, packed);
-        Ok(())
-    }
-
-    /// A page without values.
-    pub fn put_nulls(&mut self, rows: usize, levels: &[u8]) {
-        self.put_page(rows, 0, Encoding::Plain, levels, &[], None);
-    }
-
-    /// A page of integers in the candidate that comes out smallest.
-    pub fn put_integers(
-        &mut self,
-        rows: usize,
-        levels: &[u8],
-        integers: &[i64],
-        candidates: &[Candidate],
-        zstd: &mut PageCompressor,
-    ) -> Result<(), BlockError> {
-        if integers.is_empty() {
-            self.put_nulls(rows, levels);
-            return Ok(());
-        }
-        zstd.best.clear();
-        zstd.best_raw.clear();
-        let mut chosen = None;
-        for &candidate in candidates {
-            let mut encoded = std::mem::take(&mut zstd.encoded);
-            encoded.clear();
-            let encoding = match candidate {
-                Candidate::Plain => {
-                    integers.iter().for_each(|integer| encoded.extend_from_slice(&integer.to_le_bytes()));
-                    Encoding::Plain
-                }
-                Candidate::Delta(miniblocks) => {
-                    delta::encode(integers, miniblocks, &mut encoded);
-                    Encoding::Delta
-                }
-            };
-            zstd.compress(&encoded)?;
-            if chosen.is_none() {
-                std::mem::swap(&mut zstd.best, &mut zstd.spare);
-            }
-            if chosen.is_none() || zstd.keep_if_smaller() {
-                chosen = Some(encoding);
-                std::mem::swap(&mut zstd.best_raw, &mut encoded);
-            }
-            zstd.encoded = encoded;
-        }
-        let Some(encoding) = chosen else {
-            return Err(BlockError::Refused { reason: "no encoding to choose from".into() });
-        };
-        let packed = (zstd.best.len() < zstd.best_raw.len()).then_some(zstd.best.as_slice());
-        self.put_page(rows, integers.len(), encoding, levels, &zstd.best_raw, packed);
-        Ok(())
-    }
-
-    pub fn put_doubles(
-        &mut self,
-        rows: usize,
-        levels: &[u8],
-        doubles: &[f64],
-        zstd: &mut PageCompressor,
-    ) -> Result<(), BlockError> {
-        if doubles.is_empty() {
-            self.put_nulls(rows, levels);
-            return Ok(());
-        }
-        let raw: Vec<u8> = doubles.iter().flat_map(|double| double.to_le_bytes()).collect();
-        self.put_raw(rows, doubles.len(), Encoding::Plain, levels, &raw, zstd)
-    }
-
-    /// A page of values that are in their PLAIN encoding already.
-    pub fn put_plain(
-        &mut self,
-        rows: usize,
-        levels: &[u8],
-        values: usize,
-        plain: &[u8],
-        zstd: &mut PageCompressor,
-    ) -> Result<(), BlockError> {
-        if values == 0 {
-            self.put_nulls(rows, levels);
-            return Ok(());
-        }
-        self.put_raw(rows, values, Encoding::Plain, levels, plain, zstd)
+        self.pages.push((page.rows as u32, placed));
     }
 
     /// The chunk as the footer wants it. Parquet's own encoding of levels counts as one.
@@ -292,6 +252,11 @@ impl Chunk {
 
     pub fn nulls(&self) -> usize {
         self.nulls
+    }
+
+    /// Whether no page has a value.
+    pub fn is_all_null(&self) -> bool {
+        self.nulls == self.rows
     }
 }
 
@@ -371,11 +336,11 @@ pub fn dictionary_chunk(
             put_runs(&mut levels, 1, page.iter().map(|&(entry, rows)| (u32::from(entry.is_some()), rows)));
         }
         if values == 0 {
-            chunk.put_nulls(rows, &levels);
+            chunk.put(&DataPage::nulls(rows, &levels));
         } else {
             raw.push(width as u8);
             put_runs(&mut raw, width, present());
-            chunk.put_raw(rows, values, Encoding::Dictionary, &levels, &raw, zstd)?;
+            chunk.put(&zstd.pack(rows, values, Encoding::Dictionary, &levels, &raw)?);
         }
         if let (Some(column_index), Some(order)) = (&mut column_index, index) {
             let (min, max) = match order {

@@ -11,6 +11,7 @@
 //!
 //! This module does not know which blocks are live, nor what a query is.
 
+mod by_series;
 mod column;
 mod delta;
 mod describe;
@@ -26,6 +27,7 @@ mod postings;
 mod read;
 mod rebuild;
 mod reduce;
+mod run;
 mod schema;
 mod seal;
 mod source;

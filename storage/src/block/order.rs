@@ -34,8 +34,8 @@ impl OrderKey {
     }
 
     /// The labels that it orders.
-    pub fn into_labels(self) -> Labels {
-        self.labels
+    pub fn labels(&self) -> &Labels {
+        &self.labels
     }
 }
 

@@ -49,19 +49,34 @@ const DICTIONARY_PAGE: i64 = 2;
 /// Compact Thrift: a 32-bit integer in the field right after the last one.
 const NEXT_I32: u8 = 0x15;
 
+/// A data page as it will stand in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataPage {
+    pub rows: usize,
+    /// Values that are not null.
+    pub values: usize,
+    pub encoding: Encoding,
+    pub levels: Vec<u8>,
+    /// Bytes of the values before compression.
+    pub raw_len: usize,
+    /// The values, compressed or not.
+    pub body: Vec<u8>,
+    pub compressed: bool,
+}
+
+impl DataPage {
+    /// A page without values.
+    pub fn nulls(rows: usize, levels: &[u8]) -> DataPage {
+        let levels = levels.to_vec();
+        DataPage { rows, values: 0, encoding: Encoding::Plain, levels, raw_len: 0, body: Vec::new(), compressed: false }
+    }
+}
+
 /// Appends header and body of a data page; the offset of what is returned counts from the start of `out`.
-pub fn put_data_page(
-    out: &mut Vec<u8>,
-    rows: usize,
-    values: usize,
-    encoding: Encoding,
-    levels: &[u8],
-    raw: &[u8],
-    compressed: Option<&[u8]>,
-) -> PageRef {
+pub fn put_data_page(out: &mut Vec<u8>, page: &DataPage) -> PageRef {
+    let DataPage { rows, values, encoding, ref levels, raw_len, ref body, compressed } = *page;
     let offset = out.len();
-    let body = compressed.unwrap_or(raw);
-    let (raw_len, stored_len) = (levels.len() + raw.len(), levels.len() + body.len());
+    let (raw_len, stored_len) = (levels.len() + raw_len, levels.len() + body.len());
     for number in [DATA_PAGE_V2, raw_len as i64, stored_len as i64] {
         out.push(NEXT_I32);
         put_svarint(out, number);
@@ -73,7 +88,7 @@ pub fn put_data_page(
         out.push(NEXT_I32);
         put_svarint(out, number as i64);
     }
-    out.push(if compressed.is_some() { 0x11 } else { 0x12 });
+    out.push(if compressed { 0x11 } else { 0x12 });
     out.extend_from_slice(&[0, 0]);
     let header_len = (out.len() - offset) as u32;
     out.extend_from_slice(levels);
@@ -86,7 +101,7 @@ pub fn put_data_page(
         levels_len: levels.len() as u32,
         values: values as u32,
         encoding,
-        compressed: compressed.is_some(),
+        compressed,
     }
 }
 
@@ -319,7 +334,16 @@ mod tests {
     #[test]
     fn headers_round_trip() {
         let mut out = Vec::new();
-        let data = put_data_page(&mut out, 100, 90, Encoding::Delta, &[1, 2, 3], &[9; 50], Some(&[7; 20]));
+        let page = DataPage {
+            rows: 100,
+            values: 90,
+            encoding: Encoding::Delta,
+            levels: vec![1, 2, 3],
+            raw_len: 50,
+            body: vec![7; 20],
+            compressed: true,
+        };
+        let data = put_data_page(&mut out, &page);
         assert_eq!(parse_header(&out, 0), Some((Some(100), data)));
         let at = out.len();
         assert_eq!(at, data.header_len as usize + data.stored_len as usize);

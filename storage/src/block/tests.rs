@@ -456,6 +456,18 @@ fn series_can_be_pushed_one_by_one_in_order_only() {
 }
 
 #[test]
+fn what_a_block_holds_does_not_depend_on_threads() {
+    let on_threads = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let write = || write_block(&Sim::new(1), Path::new(DIR), "b", 0, fleet(20, 1000), &options());
+        pool.install(write).unwrap()
+    };
+    let alone = on_threads(1);
+    assert!(alone.sample_count > 400_000, "it takes several batches of pages");
+    assert_eq!(on_threads(3), alone);
+}
+
+#[test]
 fn matchers_select_as_they_do_on_labels() {
     let (_, block) = check(fleet(3, 2), 0);
     let matcher = |op, name: &str, value: &str| Matcher::new(op, name, value).unwrap();

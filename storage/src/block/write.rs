@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::divide::Divisor;
 use super::file::RangeWriter;
-use super::group::{self, EncodedGroup, Layout};
+use super::group::{EncodedGroup, GroupWriter, Layout};
 use super::index::{Content, Counts, Group, Page};
 use super::order::OrderKey;
 use super::page::PageRef;
@@ -23,10 +23,6 @@ use super::timeline::Timelines;
 use super::{BlockError, BlockMeta, BlockSeries, FileMeta, WriteOptions};
 use crate::env::{Files, atomic_write};
 
-/// A row group ends at the first series that starts after so many rows …
-const GROUP_ROWS: usize = 1 << 20;
-/// … or after so many bytes of labels, which a reader holds in memory for it.
-const GROUP_LABEL_BYTES: usize = 16 << 20;
 /// The name and version of the format, in the footer of every sample file.
 pub const FORMAT: (&str, &str) = ("pilaster.format", "1");
 const MAGIC_BYTES: u64 = 4;
@@ -59,12 +55,13 @@ pub fn write_block(
     };
     let mut writer = BlockWriter::create(files, dir, name, level, min_ms, options)?;
     for (key, one) in keyed {
-        writer.push_keyed(key, one)?;
+        writer.put(key, one)?;
     }
     writer.finish()
 }
 
-/// Writes a block series by series, a few row groups in memory at a time.
+/// Writes a block series by series: in memory are a few pages, one row group as its bytes in the file, and what the index
+/// says of all series.
 ///
 /// Dropped before [`BlockWriter::finish`] it leaves nothing behind, if the file system allows.
 pub struct BlockWriter<'f> {
@@ -74,19 +71,19 @@ pub struct BlockWriter<'f> {
     layout: Layout,
     columns: Arc<[Column]>,
     schema: SchemaDescriptor,
-    /// `None` once finished, or failed.
-    samples: Option<SampleWriter>,
+    /// `None` once finished, or failed: then rows are missing, and the block must not be finished.
+    samples: Option<Samples>,
     meta: BlockMeta,
     last: Option<OrderKey>,
-    /// The row group that is being filled, its rows and bytes of labels.
-    group: Vec<BlockSeries>,
-    group_rows: usize,
-    group_label_bytes: usize,
-    /// Full ones, to be encoded together.
-    full: Vec<Vec<BlockSeries>>,
     labels: Vec<Labels>,
     timestamps: Vec<Arc<[i64]>>,
     renamed: bool,
+}
+
+/// The sample file, and the row group that comes next.
+struct Samples {
+    file: SampleWriter,
+    group: GroupWriter,
 }
 
 impl<'f> BlockWriter<'f> {
@@ -118,14 +115,16 @@ impl<'f> BlockWriter<'f> {
             // Best effort: an empty file under a temporary name does no harm.
             let _ = files.remove(&temporary(dir, &paths.samples));
         }
+        let layout = Layout::of_level(level);
+        let group = GroupWriter::new(columns.clone(), &schema, 0, layout);
         Ok(BlockWriter {
             files,
             dir: dir.to_owned(),
             paths,
-            layout: Layout::of_level(level),
+            layout,
             columns,
             schema,
-            samples: Some(samples?),
+            samples: Some(Samples { file: samples?, group }),
             meta: BlockMeta {
                 name: name.to_owned(),
                 level,
@@ -136,10 +135,6 @@ impl<'f> BlockWriter<'f> {
                 files: Vec::new(),
             },
             last: None,
-            group: Vec::new(),
-            group_rows: 0,
-            group_label_bytes: 0,
-            full: Vec::new(),
             labels: Vec::new(),
             timestamps: Vec::new(),
             renamed: false,
@@ -151,21 +146,27 @@ impl<'f> BlockWriter<'f> {
     /// # Errors
     /// As [`write_block`]. The block cannot be finished after one.
     pub fn push(&mut self, series: BlockSeries) -> Result<(), BlockError> {
-        let key = OrderKey::of(&series.labels);
+        self.push_keyed(OrderKey::of(&series.labels), series)
+    }
+
+    /// [`BlockWriter::push`] where the key of the series is known.
+    ///
+    /// # Errors
+    /// As [`BlockWriter::push`].
+    pub fn push_keyed(&mut self, key: OrderKey, series: BlockSeries) -> Result<(), BlockError> {
         if self.last.as_ref().is_some_and(|last| *last >= key) {
             return Err(BlockError::refused(format!("{} comes out of order", series.labels)));
         }
         check(&series)?;
-        self.push_keyed(key, series)
+        self.put(key, series)
     }
 
     /// Adds a series that was checked and comes in order.
-    fn push_keyed(&mut self, key: OrderKey, series: BlockSeries) -> Result<(), BlockError> {
-        if self.group_rows >= GROUP_ROWS || self.group_label_bytes >= GROUP_LABEL_BYTES {
-            self.end_group();
-            if self.full.len() >= rayon::current_num_threads() {
-                self.encode_full()?;
-            }
+    fn put(&mut self, key: OrderKey, series: BlockSeries) -> Result<(), BlockError> {
+        let Samples { mut file, mut group } = self.samples.take().ok_or_else(failed_before)?;
+        if group.is_full() {
+            let next = GroupWriter::new(self.columns.clone(), &self.schema, self.labels.len() as u32, self.layout);
+            file.append(self.finished(std::mem::replace(&mut group, next))?)?;
         }
         self.last = Some(key);
         let timestamps = &series.timestamps;
@@ -173,38 +174,17 @@ impl<'f> BlockWriter<'f> {
         self.meta.max_ms = self.meta.max_ms.max(timestamps[timestamps.len() - 1]);
         self.meta.series_count += 1;
         self.meta.sample_count += timestamps.len() as u64;
-        self.group_rows += timestamps.len();
-        self.group_label_bytes += series.labels.text_bytes();
         self.labels.push(series.labels.clone());
         self.timestamps.push(timestamps.clone());
-        self.group.push(series);
+        group.push(series)?;
+        self.samples = Some(Samples { file, group });
         Ok(())
     }
 
-    fn end_group(&mut self) {
-        self.full.push(std::mem::take(&mut self.group));
-        self.group_rows = 0;
-        self.group_label_bytes = 0;
-    }
-
-    /// Encodes the full row groups, on all threads, and appends them to the file.
-    fn encode_full(&mut self) -> Result<(), BlockError> {
-        let full = std::mem::take(&mut self.full);
-        let mut next = self.labels.len() - full.iter().chain([&self.group]).map(Vec::len).sum::<usize>();
-        let mut starts = Vec::with_capacity(full.len());
-        for group in &full {
-            starts.push(next);
-            next += group.len();
-        }
-        let (columns, schema, layout) = (&self.columns, &self.schema, self.layout);
-        let encode =
-            |(group, start): (&Vec<BlockSeries>, usize)| group::encode(columns, schema, group, start as u32, layout);
-        // Gone for good if this fails: then rows are missing, and the block must not be finished.
-        let Some(mut samples) = self.samples.take() else { return Err(BlockError::refused("an earlier call failed")) };
-        let encoded: Vec<EncodedGroup> = full.par_iter().zip(starts).map(encode).collect::<Result<_, _>>()?;
-        encoded.into_iter().try_for_each(|group| samples.append(group))?;
-        self.samples = Some(samples);
-        Ok(())
+    /// The newest series as a row group.
+    fn finished(&self, group: GroupWriter) -> Result<EncodedGroup, BlockError> {
+        let first = self.labels.len() - group.series_count();
+        group.finish(&self.schema, &self.labels[first..], &self.timestamps[first..])
     }
 
     /// Makes the block durable under its name.
@@ -215,10 +195,9 @@ impl<'f> BlockWriter<'f> {
         if self.labels.is_empty() {
             return Err(BlockError::refused("no series"));
         }
-        self.end_group();
-        self.encode_full()?;
-        let Some(samples) = self.samples.take() else { return Err(BlockError::refused("an earlier call failed")) };
-        let written = samples.finish(self.paths.samples.clone())?;
+        let Samples { mut file, group } = self.samples.take().ok_or_else(failed_before)?;
+        file.append(self.finished(group)?)?;
+        let written = file.finish(self.paths.samples.clone())?;
         let range_of = |timestamps: &Arc<[i64]>| TimeRange::new(timestamps[0], timestamps[timestamps.len() - 1]);
         let content = Content {
             labels: &self.labels,
@@ -257,6 +236,10 @@ impl Drop for BlockWriter<'_> {
             }
         }
     }
+}
+
+fn failed_before() -> BlockError {
+    BlockError::refused("an earlier call failed")
 }
 
 /// Whether `series` keeps the rules of [`BlockSeries`].

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{RwLock, RwLockWriteGuard};
-use pilaster_model::{Columns, Histogram, Labels, Matcher, TimeRange};
+use pilaster_model::{Columns, Histogram, Labels, METRIC_NAME, Matcher, TimeRange};
 
 pub use epochs::Epochs;
 pub use index::{HeadCardinality, SameHash};
@@ -311,9 +311,10 @@ impl Head {
         true
     }
 
-    /// Every series, in no order that means anything.
-    pub fn all_series(&self) -> Vec<SeriesRef> {
-        self.index.read().resolve(&[])
+    /// The series of `metric` (of none, where it is empty) that may have samples in `range` for `view`, in no order that
+    /// means anything.
+    pub fn of_metric(&self, metric: &str, range: TimeRange, view: HeadView) -> Vec<SeriesRef> {
+        self.visible(&[Matcher::equal(METRIC_NAME, metric)], range, view)
     }
 
     /// Frees what blocks hold now.

@@ -7,26 +7,24 @@
 //!
 //! Only the manifest decides. Before it the new files are strangers; after it replay skips what they hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use pilaster_model::{Columns, Labels, TimeRange};
+use pilaster_model::{Columns, METRIC_NAME, TimeRange};
+use rayon::prelude::*;
 
 use super::maintenance::{Maintenance, Mark};
+use super::output::NewBlocks;
 use super::{Store, View};
-use crate::block::{BlockMeta, BlockSeries, LiveBlock, WriteOptions, write_block};
-use crate::head::{Flushed, HeadView, Timelines};
+use crate::block::{BlockMeta, LiveBlock, OrderKey};
+use crate::head::{Flushed, HeadView};
 use crate::manifest::Manifest;
 use crate::tombstone::{Source, about, hidden};
 use crate::{Error, SeriesRef};
 
-/// Series on their way to a block.
-#[derive(Debug, Default)]
-struct Group {
-    series: Vec<BlockSeries>,
-    samples: u64,
-}
+/// Block ranges that are written at once. Where the head has samples of more, it is read again for the others.
+const OPEN_RANGES: usize = 8;
 
 impl Store {
     /// Moves the samples before `cut_ms`, or all, to blocks.
@@ -89,70 +87,77 @@ impl Store {
 
     /// Writes all samples before `cut_ms` that `view` sees to blocks aligned to the block range.
     pub(super) fn write_blocks(&self, view: HeadView, cut_ms: i64) -> Result<Vec<BlockMeta>, Error> {
+        let Some(last_ms) = cut_ms.checked_sub(1) else { return Ok(Vec::new()) };
         let mut metas = Vec::new();
-        let written = self.options.flush_workers.run(|| self.write_groups(view, cut_ms, &mut metas));
+        let written = self.options.flush_workers.run(|| {
+            let mut wanted: Option<BTreeSet<i64>> = None;
+            loop {
+                let left = self.write_ranges(view, last_ms, wanted.as_ref(), &mut metas)?;
+                if left.is_empty() {
+                    return Ok(());
+                }
+                wanted = Some(left);
+            }
+        });
         if written.is_err() {
             metas.iter().for_each(|meta| self.remove_files(meta));
         }
         written.map(|()| metas)
     }
 
-    fn write_groups(&self, view: HeadView, cut_ms: i64, metas: &mut Vec<BlockMeta>) -> Result<(), Error> {
-        let Some(last_ms) = cut_ms.checked_sub(1) else { return Ok(()) };
+    /// Writes the samples up to `last_ms` of some block ranges: of those whose numbers are `wanted`, of all at first, as
+    /// many as may be open at once. Returns the numbers of the others.
+    ///
+    /// Series are read one by one in the order of a file, so that what is in memory does not grow with the head.
+    fn write_ranges(
+        &self,
+        view: HeadView,
+        last_ms: i64,
+        wanted: Option<&BTreeSet<i64>>,
+        metas: &mut Vec<BlockMeta>,
+    ) -> Result<BTreeSet<i64>, Error> {
+        let block_ms = self.options.block_ms;
         let range = TimeRange::new(i64::MIN, last_ms);
-        let mut groups: BTreeMap<i64, Group> = BTreeMap::new();
-        let mut timelines = Timelines::default();
-        let mut columns = Columns::default();
-        let mut samples = 0;
-        let labelled = |series| Some((self.head.labels(series)?, series));
-        let mut all: Vec<(Labels, SeriesRef)> = self.head.all_series().into_iter().filter_map(labelled).collect();
-        if self.head.sample_count() >= self.options.block_samples {
-            // A range becomes more than one block: each gets neighbours.
-            all.sort_unstable();
-        }
         let current = self.current_view();
         let tombstones = about(&current.tombstones, Source::Head);
-        for (labels, series) in all {
-            columns.clear();
-            self.head.read(series, range, view, &mut columns);
-            columns.remove(&hidden(&tombstones, &labels));
-            if columns.is_empty() {
-                continue;
-            }
-            let mut from = 0;
-            while from < columns.len() {
-                let number = columns.timestamps[from].div_euclid(self.options.block_ms);
-                let to = from
-                    + columns.timestamps[from..].partition_point(|ms| ms.div_euclid(self.options.block_ms) == number);
-                let group = groups.entry(number).or_default();
-                group.series.push(block_series(labels.clone(), &columns, from..to, &mut timelines));
-                group.samples += (to - from) as u64;
-                samples += (to - from) as u64;
-                from = to;
-            }
-            while samples >= self.options.block_samples
-                && let Some(number) = groups.iter().max_by_key(|(_, group)| group.samples).map(|(number, _)| *number)
-                && let Some(group) = groups.remove(&number)
-            {
-                samples -= group.samples;
-                timelines = Timelines::default();
-                metas.push(self.write_one(number.saturating_mul(self.options.block_ms), 0, group.series)?);
+        let mut open: BTreeMap<i64, NewBlocks<'_>> = BTreeMap::new();
+        let mut left = BTreeSet::new();
+        let mut columns = Columns::default();
+        // Files are ordered by metric first. Without a name comes before all names.
+        let mut metrics = self.head.label_values(METRIC_NAME, &[], range, view);
+        metrics.insert(0, String::new());
+        for metric in metrics {
+            let all = self.head.of_metric(&metric, range, view).into_iter();
+            let keyed = |series| Some((OrderKey::of(&self.head.labels(series)?), series));
+            let mut all: Vec<(OrderKey, SeriesRef)> = all.filter_map(keyed).collect();
+            all.par_sort_unstable_by(|a, b| a.0.cmp(&b.0));
+            for (key, series) in all {
+                columns.clear();
+                self.head.read(series, range, view, &mut columns);
+                columns.remove(&hidden(&tombstones, key.labels()));
+                let mut from = 0;
+                while from < columns.len() {
+                    let number = columns.timestamps[from].div_euclid(block_ms);
+                    let rest = &columns.timestamps[from..];
+                    let to = from + rest.partition_point(|ms| ms.div_euclid(block_ms) == number);
+                    if wanted.is_none_or(|wanted| wanted.contains(&number)) {
+                        if open.len() < OPEN_RANGES && !left.contains(&number) {
+                            let new = || NewBlocks::new(self, number.saturating_mul(block_ms), 0);
+                            open.entry(number).or_insert_with(new);
+                        }
+                        match open.get_mut(&number) {
+                            Some(blocks) => blocks.push_columns(key.clone(), &columns, from..to)?,
+                            None => drop(left.insert(number)),
+                        }
+                    }
+                    from = to;
+                }
             }
         }
-        for (number, group) in groups {
-            metas.push(self.write_one(number.saturating_mul(self.options.block_ms), 0, group.series)?);
+        for blocks in open.into_values() {
+            metas.extend(blocks.finish()?);
         }
-        Ok(())
-    }
-
-    /// Writes one block whose range begins at `start_ms`.
-    pub(super) fn write_one(&self, start_ms: i64, level: u8, series: Vec<BlockSeries>) -> Result<BlockMeta, Error> {
-        let name = format!("{start_ms}-{level}-{:016x}", self.env.random.next_u64());
-        let options = WriteOptions { promoted_labels: self.options.promoted_labels.clone() };
-        let dir = self.home.writing_dir();
-        let meta = write_block(&*self.env.files, dir, &name, level, series, &options).map_err(Error::block(dir))?;
-        self.home.bring(&meta)?;
-        Ok(meta)
+        Ok(left)
     }
 
     pub(super) fn open_blocks(&self, metas: &[BlockMeta]) -> Result<Vec<Arc<LiveBlock>>, Error> {
@@ -164,21 +169,5 @@ impl Store {
     /// The current blocks.
     pub(super) fn current_view(&self) -> Arc<View> {
         self.view.read().clone()
-    }
-}
-
-/// The samples at `places` as a block takes them.
-pub(super) fn block_series(
-    labels: Labels,
-    columns: &Columns,
-    places: std::ops::Range<usize>,
-    timelines: &mut Timelines,
-) -> BlockSeries {
-    BlockSeries {
-        labels,
-        timestamps: timelines.share(&columns.timestamps[places.clone()]),
-        values: columns.values[places.clone()].to_vec(),
-        histograms: columns.histograms_in(places.clone()),
-        starts_ms: (!columns.starts_ms.is_empty()).then(|| columns.starts_ms[places].to_vec()),
     }
 }

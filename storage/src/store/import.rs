@@ -13,7 +13,7 @@ use pilaster_model::{Labels, TimeRange};
 
 use super::Store;
 use super::output::NewBlocks;
-use crate::block::BlockSeries;
+use crate::block::{BlockSeries, OrderKey};
 use crate::snapshot::{SelectedSeries, SeriesSamples, Snapshot};
 use crate::{Error, block::BlockError};
 
@@ -100,7 +100,7 @@ impl BlockImport<'_> {
                 return Err(Error::Block(BlockError::Refused { reason }));
             }
             self.new_samples += series.timestamps.len() as u64;
-            self.output.push(series)?;
+            self.output.push(OrderKey::of(&series.labels), series)?;
         }
         Ok(())
     }

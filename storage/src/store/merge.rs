@@ -15,10 +15,10 @@ use super::output::NewBlocks;
 use super::{Store, View};
 use crate::Error;
 use crate::block::{Block, BlockMeta, BlockSeries, LiveBlock, OrderKey};
-use crate::snapshot::{SeriesSamples, columns_of, samples_of};
+use crate::snapshot::{columns_of, samples_of};
 use crate::tombstone::{Source, Tombstone, about, hidden};
 
-/// Samples that are read together, and series.
+/// Samples that are looked for together, and series.
 const BATCH_SAMPLES: u64 = 1 << 20;
 const BATCH_SERIES: usize = 4096;
 
@@ -31,7 +31,7 @@ pub(super) struct Window {
 }
 
 /// A label set and where it stands: source and series in it, in the order of the sources.
-type Placed = (Labels, Vec<(usize, u32)>);
+type Placed = (OrderKey, Vec<(usize, u32)>);
 
 /// All series of some blocks, in the order of a file.
 struct InOrder<'b> {
@@ -69,7 +69,7 @@ impl Iterator for InOrder<'_> {
             self.next.pop();
             self.put(source, id + 1);
         }
-        Some((key.into_labels(), places))
+        Some((key, places))
     }
 }
 
@@ -91,47 +91,51 @@ impl Store {
         let mut output = NewBlocks::new(self, window.start_ms, window.level);
         let mut batch: Vec<Placed> = Vec::new();
         let mut batch_samples = 0;
-        let mut all = InOrder::new(&sources).filter(|(labels, _)| keep(labels)).peekable();
-        while let Some((labels, places)) = all.next() {
+        let mut all = InOrder::new(&sources).filter(|(key, _)| keep(key.labels())).peekable();
+        while let Some((key, places)) = all.next() {
             let samples_in = |(source, id): &(usize, u32)| sources[*source].sample_count(*id) as u64;
             batch_samples += places.iter().map(samples_in).sum::<u64>();
-            batch.push((labels, places));
+            batch.push((key, places));
             if batch.len() < BATCH_SERIES && batch_samples < BATCH_SAMPLES && all.peek().is_some() {
                 continue;
             }
-            for (labels, parts) in self.read_batch(&sources, std::mem::take(&mut batch), &view.tombstones)? {
-                let columns = columns_of(parts);
-                if !columns.is_empty() {
-                    output.push(series_of(labels, columns))?;
-                }
-            }
+            self.copy_batch(&sources, std::mem::take(&mut batch), &view.tombstones, &mut output)?;
             batch_samples = 0;
         }
         output.finish()
     }
 
-    /// All samples of some series, one part a source.
-    fn read_batch(
+    /// Copies some series. All are found at once, and then read one by one: each source keeps a page or two decoded.
+    fn copy_batch(
         &self,
         sources: &[&Block],
         batch: Vec<Placed>,
         tombstones: &[Tombstone],
-    ) -> Result<Vec<(Labels, Vec<SeriesSamples>)>, Error> {
-        let mut wanted: Vec<Vec<(u32, usize)>> = vec![Vec::new(); sources.len()];
-        for (at, (_, places)) in batch.iter().enumerate() {
-            places.iter().for_each(|&(source, id)| wanted[source].push((id, at)));
+        output: &mut NewBlocks<'_>,
+    ) -> Result<(), Error> {
+        let mut wanted: Vec<Vec<u32>> = vec![Vec::new(); sources.len()];
+        batch.iter().flat_map(|(_, places)| places).for_each(|&(source, id)| wanted[source].push(id));
+        let unreadable = || Error::block(&self.options.dir);
+        let mut found = Vec::with_capacity(sources.len());
+        for (block, ids) in sources.iter().zip(wanted) {
+            let samples = block.find(&ids, TimeRange::ALL).map_err(unreadable())?;
+            found.push((samples, about(tombstones, Source::Block(&block.meta().name)), 0..ids.len()));
         }
-        let mut read: Vec<_> = batch.into_iter().map(|(labels, _)| (labels, Vec::new())).collect();
-        for (block, wanted) in sources.iter().zip(wanted) {
-            let ids: Vec<u32> = wanted.iter().map(|(id, _)| *id).collect();
-            let samples = block.read_many(&ids, TimeRange::ALL).map_err(Error::block(&self.options.dir))?;
-            let tombstones = about(tombstones, Source::Block(&block.meta().name));
-            for (samples, (_, at)) in samples.into_iter().zip(wanted) {
-                let (labels, parts) = &mut read[at];
-                parts.push(samples_of(samples).without(&hidden(&tombstones, labels)));
+        for (key, places) in batch {
+            let mut parts = Vec::with_capacity(places.len());
+            for (source, _) in places {
+                let (samples, tombstones, next) = &mut found[source];
+                let Some(at) = next.next() else { unreachable!("each place is asked for once") };
+                let samples = samples_of(samples.samples(at).map_err(unreadable())?);
+                parts.push(samples.without(&hidden(tombstones, key.labels())));
+            }
+            let columns = columns_of(parts);
+            if !columns.is_empty() {
+                let series = series_of(key.labels().clone(), columns);
+                output.push(key, series)?;
             }
         }
-        Ok(read)
+        Ok(())
     }
 }
 

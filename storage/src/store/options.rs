@@ -63,8 +63,7 @@ pub struct StoreOptions {
     pub max_exemplars: usize,
     /// Length of the time range of a fresh block.
     pub block_ms: i64,
-    /// Samples in a block, about: they are in memory together while it is written. A range that has more becomes several
-    /// blocks, each with some of the series.
+    /// Samples in a block, about. A range that has more becomes several blocks, each with some of the series.
     pub block_samples: u64,
     /// How much older than the newest sample of all a sample may be when its series has a newer one; 0 takes none.
     pub out_of_order_ms: i64,

@@ -1,7 +1,11 @@
 //! New blocks of one range of time, series by series.
 
+use std::ops::Range;
+
+use pilaster_model::Columns;
+
 use crate::Error;
-use crate::block::{BlockMeta, BlockSeries, BlockWriter, WriteOptions};
+use crate::block::{BlockMeta, BlockSeries, BlockWriter, OrderKey, WriteOptions};
 use crate::head::Timelines;
 use crate::store::Store;
 
@@ -31,11 +35,31 @@ impl<'s> NewBlocks<'s> {
         }
     }
 
-    /// Adds a series, in the order of [`crate::block::OrderKey`]s.
+    /// Adds a series, in the order of keys, of which `key` is its own.
     ///
     /// # Errors
     /// It is refused, or cannot be written.
-    pub fn push(&mut self, mut series: BlockSeries) -> Result<(), Error> {
+    pub fn push(&mut self, key: OrderKey, mut series: BlockSeries) -> Result<(), Error> {
+        series.timestamps = self.timelines.share_arc(series.timestamps);
+        self.put(key, series)
+    }
+
+    /// Adds the samples at `places` as [`NewBlocks::push`] does.
+    ///
+    /// # Errors
+    /// As [`NewBlocks::push`].
+    pub fn push_columns(&mut self, key: OrderKey, columns: &Columns, places: Range<usize>) -> Result<(), Error> {
+        let series = BlockSeries {
+            labels: key.labels().clone(),
+            timestamps: self.timelines.share(&columns.timestamps[places.clone()]),
+            values: columns.values[places.clone()].to_vec(),
+            histograms: columns.histograms_in(places.clone()),
+            starts_ms: (!columns.starts_ms.is_empty()).then(|| columns.starts_ms[places].to_vec()),
+        };
+        self.put(key, series)
+    }
+
+    fn put(&mut self, key: OrderKey, series: BlockSeries) -> Result<(), Error> {
         let store = self.store;
         let dir = store.home.writing_dir();
         if self.samples >= store.options.block_samples {
@@ -48,9 +72,8 @@ impl<'s> NewBlocks<'s> {
             self.writer = Some(writer.map_err(Error::block(dir))?);
         }
         let Some(writer) = &mut self.writer else { unreachable!("there is one now") };
-        series.timestamps = self.timelines.share_arc(series.timestamps);
         self.samples += series.timestamps.len() as u64;
-        writer.push(series).map_err(Error::block(dir))
+        writer.push_keyed(key, series).map_err(Error::block(dir))
     }
 
     fn end_block(&mut self) -> Result<(), Error> {
