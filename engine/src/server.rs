@@ -246,6 +246,7 @@ const KNOWN_FEATURES: &[&str] = &[
     "promql-delayed-name-removal",
     "promql-extended-range-selectors",
     "promql-binop-fill-modifiers",
+    "promql-per-step-stats",
     "use-start-timestamps",
     "type-and-unit-labels",
     "st-storage",

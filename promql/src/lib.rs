@@ -23,6 +23,6 @@ pub mod source;
 
 pub use annotations::Annotations;
 pub use engine::{
-    Engine, EngineOptions, MatrixSeries, Output, QueryLimits, QueryStats, QueryValue, Value, VectorSample,
+    Engine, EngineOptions, MatrixSeries, Output, QueryLimits, QueryStats, QueryValue, StepCounts, Value, VectorSample,
 };
 pub use error::QueryError;

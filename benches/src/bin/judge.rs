@@ -41,6 +41,9 @@ struct Arguments {
     /// Features enabled in both besides the usual ones, such as promql-delayed-name-removal.
     #[arg(long, default_value = "")]
     features: String,
+    /// Also compare how many samples each step looks at, where the answers are the same.
+    #[arg(long)]
+    counts: bool,
     /// Also print queries that both refuse, but not in the same words.
     #[arg(long)]
     show_refusals: bool,
@@ -52,17 +55,21 @@ struct Arguments {
     serve: bool,
 }
 
+/// Changes nothing but what `stats=all` says.
+const PER_STEP: &str = "promql-per-step-stats";
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let dir = tempfile::tempdir()?;
-    let ours = Server::start_with(Kind::Pilaster, &arguments.pilaster, dir.path(), &arguments.features).await?;
-    let theirs = Server::start_with(Kind::Prometheus, &arguments.prometheus, dir.path(), &arguments.features).await?;
+    let features = format!("{PER_STEP},{}", arguments.features);
+    let ours = Server::start_with(Kind::Pilaster, &arguments.pilaster, dir.path(), &features).await?;
+    let theirs = Server::start_with(Kind::Prometheus, &arguments.prometheus, dir.path(), &features).await?;
     let newer = match &arguments.newer_prometheus {
         None => None,
         Some(program) => {
             let dir = dir.path().join("newer");
-            Some(Server::start_with(Kind::Prometheus, program, &dir, &arguments.features).await?)
+            Some(Server::start_with(Kind::Prometheus, program, &dir, &features).await?)
         }
     };
     let end_ms = match arguments.end {
@@ -94,7 +101,7 @@ async fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     let begun = Instant::now();
-    let judge = Judge { ours, theirs, newer };
+    let judge = Judge { ours, theirs, newer, counts: arguments.counts };
     let mut tally = Tally::default();
     for seed in arguments.first_seed..arguments.first_seed + arguments.queries {
         let mut random = Random::before(seed, end_ms);
@@ -249,7 +256,11 @@ struct Judge {
     ours: Server,
     theirs: Server,
     newer: Option<Server>,
+    counts: bool,
 }
+
+/// The answers are the same, and so is what the newer Prometheus counts.
+const NEWER_COUNTS: &str = "samples counted where Prometheus 3.14 looks info series up at other times";
 
 /// How often Prometheus is asked again before a difference is believed.
 const ASK_AGAIN: [usize; 3] = [20, 100, 400];
@@ -264,7 +275,10 @@ fn are_stable(answers: &[Value]) -> bool {
 impl Judge {
     async fn ask(&self, query: &Query, request: &Request) -> anyhow::Result<Outcome> {
         let query = query.to_string();
-        let (path, parameters) = request.parameters(&query);
+        let (path, mut parameters) = request.parameters(&query);
+        if self.counts {
+            parameters.push(("stats", "all".to_owned()));
+        }
         let (ours, theirs) =
             tokio::try_join!(self.ours.get_json(path, &parameters), self.theirs.get_json(path, &parameters))?;
         let refused = refused(&ours, &theirs);
@@ -275,9 +289,15 @@ impl Judge {
         let verdict = compare(&ours, &theirs, order == Order::Exact);
         let (cells, notes) = (verdict != Verdict::Same, notes_differ(&ours, &theirs));
         if !cells && notes.is_none() {
-            return Ok(match order == Order::ByValue && values(&ours) != values(&theirs) {
-                false => Outcome::Same,
-                true => Outcome::Different("values stand in another order".to_owned()),
+            if order == Order::ByValue && values(&ours) != values(&theirs) {
+                return Ok(Outcome::Different("values stand in another order".to_owned()));
+            }
+            let Some(reason) = counts_differ(&ours, &theirs) else { return Ok(Outcome::Same) };
+            return Ok(match &self.newer {
+                Some(newer) if counts_differ(&ours, &newer.get_json(path, &parameters).await?).is_none() => {
+                    Outcome::Known(NEWER_COUNTS)
+                }
+                _ => Outcome::Different(reason),
             });
         }
         let difference =
@@ -399,6 +419,17 @@ enum Order {
 fn values(answer: &Value) -> Vec<String> {
     let result = answer["data"]["result"].as_array();
     result.into_iter().flatten().map(|series| series["value"][1].to_string()).collect()
+}
+
+/// What two servers say of samples looked at, which nothing but the peak may differ in.
+fn counts_differ(ours: &Value, theirs: &Value) -> Option<String> {
+    let counts = |answer: &Value| {
+        let mut counts = answer["data"]["stats"]["samples"].clone();
+        counts.as_object_mut().and_then(|counts| counts.remove("peakSamples"));
+        counts
+    };
+    let (ours, theirs) = (counts(ours), counts(theirs));
+    (ours != theirs).then(|| format!("counts {ours} and {theirs}"))
 }
 
 fn notes_differ(one: &Value, other: &Value) -> Option<String> {

@@ -11,6 +11,8 @@ use super::json::{push_labels, push_string, push_strings, push_timestamp, push_v
 pub enum StatsDetail {
     None,
     Totals,
+    /// Of each step too.
+    Steps,
 }
 
 /// Warnings and infos beyond this many are counted, not shown.
@@ -60,7 +62,7 @@ pub fn query_body(output: &Output, stats: StatsDetail, timings: &Timings) -> Vec
         }
     }
     if stats != StatsDetail::None {
-        push_stats(&mut out, &output.stats, timings);
+        push_stats(&mut out, &output.stats, stats, timings);
     }
     out.push(b'}');
     push_annotations(&mut out, &output.annotations.warnings, &output.annotations.infos);
@@ -205,7 +207,7 @@ pub struct Timings {
     pub total: f64,
 }
 
-fn push_stats(out: &mut Vec<u8>, stats: &QueryStats, timings: &Timings) {
+fn push_stats(out: &mut Vec<u8>, stats: &QueryStats, detail: StatsDetail, timings: &Timings) {
     let eval = stats.elapsed.as_secs_f64();
     out.extend_from_slice(b",\"stats\":{\"timings\":{");
     for (index, (key, seconds)) in [
@@ -222,10 +224,24 @@ fn push_stats(out: &mut Vec<u8>, stats: &QueryStats, timings: &Timings) {
         out.extend_from_slice(format!("{}\"{key}\":", if index == 0 { "" } else { "," }).as_bytes());
         push_value(out, seconds);
     }
-    let (read, peak) = (stats.samples_read, stats.peak_samples);
-    let samples =
-        format!("}},\"samples\":{{\"totalQueryableSamples\":{read},\"samplesRead\":{read},\"peakSamples\":{peak}}}}}");
-    out.extend_from_slice(samples.as_bytes());
+    out.extend_from_slice(b"},\"samples\":{");
+    if let Some(steps) = &stats.steps {
+        let counts = [("totalQueryableSamples", &steps.seen), ("samplesRead", &steps.read)];
+        for (name, counts) in counts {
+            if detail == StatsDetail::Steps {
+                out.extend_from_slice(format!("\"{name}PerStep\":[").as_bytes());
+                for (index, (timestamp_ms, count)) in counts.iter().enumerate() {
+                    out.extend_from_slice(if index == 0 { b"[" } else { b",[" });
+                    push_lone_timestamp(out, *timestamp_ms);
+                    out.extend_from_slice(format!(",{count}]").as_bytes());
+                }
+                out.extend_from_slice(b"],");
+            }
+            let total: u64 = counts.iter().map(|(_, count)| count).sum();
+            out.extend_from_slice(format!("\"{name}\":{total},").as_bytes());
+        }
+    }
+    out.extend_from_slice(format!("\"peakSamples\":{}}}}}", stats.peak_samples).as_bytes());
 }
 
 #[cfg(test)]

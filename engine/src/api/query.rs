@@ -107,8 +107,10 @@ impl Request {
                     |reason| ApiError::bad_data(format!("error parsing lookback delta duration: {reason}")),
                 )?),
             };
+        let per_step = app.flags.features().any(|feature| feature == "promql-per-step-stats");
         let (stats, warning) = match params.get("stats") {
             "" => (StatsDetail::None, None),
+            "all" if per_step => (StatsDetail::Steps, None),
             "true" | "all" => (StatsDetail::Totals, None),
             other => {
                 let text = format!(
@@ -118,7 +120,8 @@ impl Request {
                 (StatsDetail::Totals, Some(text))
             }
         };
-        let limits = QueryLimits { lookback_ms, timeout: Some(timeout), ..QueryLimits::default() };
+        let count_samples = stats != StatsDetail::None;
+        let limits = QueryLimits { lookback_ms, timeout: Some(timeout), count_samples, ..QueryLimits::default() };
         Ok(Request { text: params.get("query").to_owned(), limits, timeout, limit, stats, warning })
     }
 

@@ -184,6 +184,7 @@ pub(super) async fn features(State(app): State<Arc<App>>) -> Response {
             "offset": true,
             "on": true,
             "per_query_lookback_delta": true,
+            "per_step_stats": on("promql-per-step-stats"),
             "subqueries": true,
         },
         "promql_functions": functions,

@@ -66,7 +66,7 @@ impl Execution {
         while first < steps.count {
             let count = tile.min(steps.count - first);
             let part = Steps { start_ms: steps.at(first), count, ..steps };
-            let evaluation = Evaluation::new(part, is_range);
+            let evaluation = Evaluation::new(part, is_range, self.preparer.query.outermost_counts());
             if expr.value_type() == ValueType::Scalar {
                 let scalar = self.preparer.scalar(expr, evaluation).await?;
                 let points = (0..count).map(|step| (part.at(step), scalar.at(step)));
@@ -78,7 +78,9 @@ impl Execution {
             self.preparer.largest_leaf.store(0, Ordering::Relaxed);
             self.preparer.selections.lock().clear();
             let node = self.preparer.vector(expr, evaluation).await?;
-            if count > SMALLEST_TILE && self.preparer.largest_leaf.load(Ordering::Relaxed) > TILE_CELLS {
+            // Counts are those of a plan for all steps.
+            let divisible = evaluation.counts.is_none() && count > SMALLEST_TILE;
+            if divisible && self.preparer.largest_leaf.load(Ordering::Relaxed) > TILE_CELLS {
                 tile = (count / 2).max(SMALLEST_TILE);
                 continue;
             }

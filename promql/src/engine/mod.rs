@@ -29,6 +29,7 @@ use crate::prepare::times::QueryRange;
 use crate::prepare::{Evaluation, PrepareOptions, Preparer, unwrap_parens};
 use crate::source::Source;
 
+pub use crate::exec::sample_counts::StepCounts;
 pub use output::{MatrixSeries, Output, QueryStats, QueryValue, Value, VectorSample};
 
 /// How queries are answered. The default is a Prometheus server without flags.
@@ -83,6 +84,8 @@ pub struct QueryLimits {
     pub timeout: Option<Duration>,
     /// Only lowers the engine's.
     pub max_samples: Option<usize>,
+    /// Whether samples are counted step by step, which takes a plan for all steps and no short cuts.
+    pub count_samples: bool,
 }
 
 /// Answers PromQL queries over sources. Cheap to share; has no state between queries.
@@ -142,7 +145,8 @@ impl Engine {
         let range = QueryRange { start_ms: at_ms, end_ms: at_ms, step_ms: 0 };
         let execution = self.begin(source, query, range, limits)?;
         let _guard = CancelOnDrop(Arc::clone(&execution.preparer.query));
-        let evaluation = Evaluation::new(Steps::instant(at_ms), false);
+        let counts = execution.preparer.query.outermost_counts();
+        let evaluation = Evaluation::new(Steps::instant(at_ms), false, counts);
         deep::run(deep::is_deep(&execution.expr), async move {
             let value = execution.instant_value(at_ms, evaluation).await?;
             Ok(execution.finish(value))
@@ -182,7 +186,8 @@ impl Engine {
         let execution = self.begin(source, query, range, limits)?;
         let _guard = CancelOnDrop(Arc::clone(&execution.preparer.query));
         check_range_type(&execution.expr)?;
-        let (steps, tile) = (Steps::range(start_ms, end_ms, step_ms), self.options.tile);
+        let steps = Steps::range(start_ms, end_ms, step_ms);
+        let tile = if limits.count_samples { steps.count } else { self.options.tile };
         deep::run(deep::is_deep(&execution.expr), async move {
             let value = execution.range_value(steps, tile).await?;
             Ok(execution.finish(value))
@@ -208,7 +213,7 @@ impl Engine {
         let execution = self.begin(source, query, range, &QueryLimits::default())?;
         let steps = if step_ms == 0 { Steps::instant(start_ms) } else { Steps::range(start_ms, end_ms, step_ms) };
         let tile = Steps { count: steps.count.min(self.options.tile.max(1)), ..steps };
-        let evaluation = Evaluation::new(tile, steps.count > 1);
+        let evaluation = Evaluation::new(tile, steps.count > 1, None);
         deep::run(deep::is_deep(&execution.expr), async move { execution.plan_text(evaluation).await }).await
     }
 
@@ -224,7 +229,11 @@ impl Engine {
         let timeout = limits.timeout.map_or(self.options.timeout, |timeout| timeout.min(self.options.timeout));
         let max_samples =
             limits.max_samples.map_or(self.options.max_samples, |limit| limit.min(self.options.max_samples));
-        let query = Arc::new(QueryState::new(started.checked_add(timeout), max_samples));
+        let mut query = QueryState::new(started.checked_add(timeout), max_samples);
+        if limits.count_samples {
+            query = query.counting(Steps::range(range.start_ms, range.end_ms, range.step_ms));
+        }
+        let query = Arc::new(query);
         let options = PrepareOptions {
             lookback_ms: limits.lookback_ms.filter(|ms| *ms > 0).unwrap_or(self.options.lookback_ms),
             delayed_name_removal: self.options.delayed_name_removal,
@@ -280,6 +289,7 @@ impl Execution {
         let stats = QueryStats {
             samples_read: query.read_samples(),
             peak_samples: query.peak_samples(),
+            steps: query.take_counts(),
             elapsed: self.started.elapsed(),
         };
         Output { value, annotations: query.take_notes().render(&self.text), stats }

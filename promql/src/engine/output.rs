@@ -6,6 +6,7 @@ use std::time::Duration;
 use pilaster_model::{Histogram, Labels};
 
 use crate::annotations::Annotations;
+use crate::exec::sample_counts::StepCounts;
 
 /// A query's value and what was noticed on the way.
 #[derive(Debug, Clone)]
@@ -57,11 +58,13 @@ pub struct MatrixSeries {
 }
 
 /// What a query cost.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct QueryStats {
     /// Samples that came from the source.
     pub samples_read: usize,
     /// Most samples held at once.
     pub peak_samples: usize,
+    /// What each step looks at, where that was asked for.
+    pub steps: Option<StepCounts>,
     pub elapsed: Duration,
 }

@@ -8,8 +8,9 @@ use crate::ast::{Expr, ExprKind, SelectorExtension, VectorSelector};
 use crate::engine::assemble::MatrixBuilder;
 use crate::engine::output::{MatrixSeries, QueryValue};
 use crate::error::QueryError;
+use crate::exec::sample_counts::samples_in;
 use crate::grid::{Grid, Row};
-use crate::prepare::{Evaluation, Preparer};
+use crate::prepare::{Evaluation, Preparer, Taker};
 
 /// Series that are read at once.
 const CHUNK_SERIES: usize = 64;
@@ -25,7 +26,7 @@ pub(super) async fn range_vector(
             stored_samples(preparer, selector, width_ms, evaluation).await
         }
         ExprKind::Subquery { expr: inner, range, step, modifiers } => {
-            let evaluation = preparer.subquery(range, step.as_ref(), modifiers, evaluation)?.inner;
+            let evaluation = preparer.subquery(range, step.as_ref(), modifiers, Taker::Query, evaluation)?.inner;
             let node = preparer.vector_or_scalar(inner, evaluation).await?;
             let node = preparer.finish_names(node);
             let table = Arc::clone(&node.table);
@@ -90,6 +91,10 @@ async fn stored_samples(
             }
             let count = series.points.len() + series.histograms.len();
             preparer.query.count_read(count);
+            if let Some(counts) = preparer.query.counts(evaluation.counts) {
+                let in_histograms = series.histograms.iter().map(|(_, histogram)| samples_in(histogram)).sum::<u64>();
+                counts.add(0, series.points.len() as u64 + in_histograms);
+            }
             preparer.query.hold_samples(count)?;
             if count > 0 {
                 matrix.push(series);

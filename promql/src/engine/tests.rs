@@ -1,5 +1,7 @@
 //! Queries over samples in memory: what the scripts do not say, and that partitions and tiles change nothing.
 
+mod counts;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

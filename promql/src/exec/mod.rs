@@ -23,6 +23,7 @@ pub(crate) mod query_state;
 pub(crate) mod range_call;
 pub(crate) mod range_histograms;
 pub(crate) mod rank;
+pub(crate) mod sample_counts;
 pub(crate) mod scalar;
 pub(crate) mod select;
 pub(crate) mod set_operation;

@@ -11,6 +11,8 @@ use pilaster_model::Labels;
 
 use crate::annotations::Notes;
 use crate::error::QueryError;
+use crate::exec::sample_counts::{SampleCounts, Share, StepCounts};
+use crate::grid::Steps;
 
 /// Travels in the `TaskContext`'s session config, as an extension.
 #[derive(Debug)]
@@ -27,7 +29,12 @@ pub(crate) struct QueryState {
     /// Which series an output of a range function came from, where its name was what told it from others. Tiles are
     /// separate plans, and the same labels from another series in another tile are an error too.
     claimed: Mutex<HashMap<(usize, Labels), Labels>>,
+    /// Where samples are counted step by step, those of the query first; absent where nobody asked for it.
+    counts: Option<Mutex<Vec<Arc<SampleCounts>>>>,
 }
+
+/// Which of a query's counts an evaluation adds to; none where nobody asked for any.
+pub(crate) type CountsNumber = Option<usize>;
 
 impl QueryState {
     pub fn new(deadline: Option<Instant>, max_samples: usize) -> QueryState {
@@ -40,7 +47,38 @@ impl QueryState {
             max_samples,
             notes: Mutex::new(Notes::default()),
             claimed: Mutex::new(HashMap::new()),
+            counts: None,
         }
+    }
+
+    /// Counts samples at each of `steps` too.
+    pub fn counting(self, steps: Steps) -> QueryState {
+        QueryState { counts: Some(Mutex::new(vec![Arc::new(SampleCounts::new(steps, None))])), ..self }
+    }
+
+    /// The counts of the query itself.
+    pub fn outermost_counts(&self) -> CountsNumber {
+        self.counts.as_ref().map(|_| 0)
+    }
+
+    /// New counts for an evaluation inside of that of `outer`.
+    pub fn counts_inside(&self, outer: CountsNumber, steps: Steps, share: Share) -> CountsNumber {
+        let outer = self.counts(outer)?;
+        let mut all = self.counts.as_ref()?.lock();
+        all.push(Arc::new(SampleCounts::new(steps, Some((outer, share)))));
+        Some(all.len() - 1)
+    }
+
+    pub fn counts(&self, number: CountsNumber) -> Option<Arc<SampleCounts>> {
+        self.counts.as_ref()?.lock().get(number?).cloned()
+    }
+
+    /// What was counted, once all is evaluated.
+    pub fn take_counts(&self) -> Option<StepCounts> {
+        let all = std::mem::take(&mut *self.counts.as_ref()?.lock());
+        // Inner evaluations come after their outer ones.
+        all.iter().rev().for_each(|counts| counts.hand_on());
+        all.first().map(|counts| counts.finish())
     }
 
     /// The state that a task belongs to; one without limits where the plan runs outside of an engine.

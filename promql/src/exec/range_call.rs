@@ -7,6 +7,7 @@ use pilaster_model::{Histogram, Labels, ReducedWindows, Reduction, is_stale};
 use crate::annotations::Place;
 use crate::error::QueryError;
 use crate::exec::query_state::QueryState;
+use crate::exec::sample_counts::{WindowCounts, samples_in};
 use crate::exec::scalar::Scalar;
 use crate::grid::{GridBuilder, Steps};
 use crate::kernels::{
@@ -47,6 +48,8 @@ pub(crate) struct RangeCall {
     pub arguments_place: Place,
     /// The metric that the note about counters was last written for.
     pub noted: OnceLock<String>,
+    /// Where samples are counted, if that is asked for.
+    pub counts: Option<WindowCounts>,
 }
 
 impl RangeCall {
@@ -68,7 +71,7 @@ impl RangeCall {
     /// What the function wants of samples, where that is less than all of them.
     pub fn reduced(&self) -> Option<ReducedWindows> {
         use RangeFunction::*;
-        if self.extension != Extension::None {
+        if self.extension != Extension::None || self.counts.is_some() {
             return None;
         }
         let reduction = match self.function {
@@ -111,10 +114,15 @@ impl RangeCall {
         query: &QueryState,
     ) -> Result<(), QueryError> {
         if let Some(histograms) = samples.histograms {
+            self.count_with_histograms(samples, histograms);
             return self.apply_with_histograms(series, labels, samples, histograms, out, query);
         }
         let starts_ms = samples.starts_ms.filter(|_| self.use_starts);
         let live = without_stale_samples(samples.timestamps_ms, samples.values, starts_ms);
+        if let Some(counts) = &self.counts {
+            let timestamps_ms = live.as_ref().map_or(samples.timestamps_ms, |live| &live.timestamps_ms);
+            counts.add(timestamps_ms, |at| at as u64, &self.grid);
+        }
         let (cells, valid) = out.push(series);
         match &live {
             None => {
@@ -133,6 +141,22 @@ impl RangeCall {
         self.note_non_counter(labels, valid, query);
         out.drop_empty();
         Ok(())
+    }
+
+    fn count_with_histograms(&self, samples: &Samples<'_>, histograms: &[Option<Arc<Histogram>>]) {
+        let Some(counts) = &self.counts else { return };
+        let (mut timestamps_ms, mut before, mut total) = (Vec::new(), vec![0], 0);
+        for ((timestamp_ms, value), histogram) in samples.timestamps_ms.iter().zip(samples.values).zip(histograms) {
+            total += match histogram {
+                Some(histogram) if histogram.is_stale() => continue,
+                Some(histogram) => samples_in(histogram),
+                None if is_stale(*value) => continue,
+                None => 1,
+            };
+            timestamps_ms.push(*timestamp_ms);
+            before.push(total);
+        }
+        counts.add(&timestamps_ms, |at| before[at], &self.grid);
     }
 
     /// Evaluates over floats without staleness markers and writes notes.

@@ -20,6 +20,7 @@ use crate::error::QueryError;
 use crate::exec::plan::{OperatorChain, grid_properties};
 use crate::exec::query_state::QueryState;
 use crate::exec::range_call::{RangeCall, Samples};
+use crate::exec::sample_counts::{SampleCounts, samples_in};
 use crate::exec::smoothed::smoothed_row;
 use crate::grid::{self, GridBatch, GridBuilder, HistogramCell};
 use crate::kernels::{RangeGrid, Windows, latest, latest_index, smoothed_instant, without_stale};
@@ -39,6 +40,8 @@ pub(crate) struct InstantCall {
     /// Its width is the lookback.
     pub grid: RangeGrid,
     pub value: InstantValue,
+    /// Where samples are counted, if that is asked for.
+    pub counts: Option<Arc<SampleCounts>>,
 }
 
 /// What an instant selector takes from the newest sample of its window.
@@ -60,7 +63,9 @@ pub(crate) enum InstantValue {
 impl InstantCall {
     /// Whether the newest sample of the selected range is all that is looked at.
     fn takes_newest(&self) -> bool {
-        self.grid.steps == 1 && matches!(self.value, InstantValue::Sample | InstantValue::Timestamp)
+        self.grid.steps == 1
+            && self.counts.is_none()
+            && matches!(self.value, InstantValue::Sample | InstantValue::Timestamp)
     }
 
     /// The rows of floats, one step wide.
@@ -97,6 +102,9 @@ impl InstantCall {
                 None => {
                     let (cells, valid) = out.push(series);
                     latest(values, windows, cells, valid);
+                    if let Some(counts) = &self.counts {
+                        counts.add_present(valid);
+                    }
                 }
                 Some(histograms) => {
                     let mut newest = vec![u32::MAX; windows.len()];
@@ -113,6 +121,10 @@ impl InstantCall {
                             }
                             Some(_) | None => {}
                         }
+                    }
+                    if let Some(counts) = &self.counts {
+                        counts.add_present(valid);
+                        found.iter().for_each(|(step, found)| counts.add(*step as usize, samples_in(found)));
                     }
                     out.set_histograms(found);
                 }
@@ -140,6 +152,9 @@ impl InstantCall {
                         _ => timestamps_ms[index],
                     };
                     (cells[step], valid[step]) = (time_ms as f64 / 1000.0, true);
+                }
+                if let Some(counts) = &self.counts {
+                    counts.add_present(valid);
                 }
             }
             InstantValue::Smoothed { place } => {
@@ -174,10 +189,10 @@ impl Sampler {
     pub fn reduced(&self) -> Option<ReducedWindows> {
         match self {
             Sampler::Instant(call) => match call.value {
-                InstantValue::Timestamp | InstantValue::InfoTimestamp => {
+                InstantValue::Timestamp | InstantValue::InfoTimestamp if call.counts.is_none() => {
                     Some(ReducedWindows { windows: call.grid, reduction: Reduction::Times })
                 }
-                InstantValue::Sample | InstantValue::StartTimestamp | InstantValue::Smoothed { .. } => None,
+                _ => None,
             },
             Sampler::Range(call) => call.reduced(),
         }

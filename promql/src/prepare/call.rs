@@ -12,6 +12,7 @@ use crate::exec::elementwise::{Clamp, EvaluationTime, FloatsOnly, Nothing, Round
 use crate::exec::histogram_value::{HistogramMeasure, HistogramValue};
 use crate::exec::merge_series::Collision;
 use crate::exec::range_call::RangeCall;
+use crate::exec::sample_counts::WindowCounts;
 use crate::exec::scalar::Scalar;
 use crate::exec::select::{InstantValue, Sampler};
 use crate::exec::sort::{Sort, SortBy};
@@ -20,7 +21,7 @@ use crate::grid::{GridBuilder, Steps};
 use crate::kernels::{Extension, RangeFunction, RangeGrid, UnaryFunction};
 use crate::prepare::labels::{absent_labels, places_by_label, string};
 use crate::prepare::node::Node;
-use crate::prepare::{Evaluation, Preparer, unwrap_parens};
+use crate::prepare::{Evaluation, Preparer, Taker, unwrap_parens};
 use crate::series_table::SeriesTable;
 
 /// One series without labels.
@@ -217,6 +218,7 @@ impl Preparer {
             argument_place: Place { span: first_span(args, expr.span), owner: expr.span },
             arguments_place: Place { span: arguments_span(args, expr.span), owner: expr.span },
             noted: OnceLock::new(),
+            counts: None,
         };
         let node = self.range_node(range_argument, call, evaluation).await?;
         if function.name == "absent_over_time" {
@@ -229,6 +231,12 @@ impl Preparer {
             return Ok(self.merge_equal(node, &before, Collision::AnySample, expr.span.start));
         }
         Ok(self.drop_names(node, Collision::AnySample, expr.span.start))
+    }
+
+    /// Where a range function counts samples, if that is asked for; `beyond_ms` as in [`WindowCounts`].
+    fn window_counts(&self, evaluation: Evaluation, beyond_ms: (i64, i64), stored: bool) -> Option<WindowCounts> {
+        let counts = self.query.counts(evaluation.counts)?;
+        Some(WindowCounts { counts, before_ms: beyond_ms.0, after_ms: beyond_ms.1, stored })
     }
 
     /// The rows of `call` over its range argument.
@@ -248,13 +256,15 @@ impl Preparer {
                     Extension::Anchored => (call.lookback_ms, 0),
                     Extension::Smoothed => (call.lookback_ms, call.lookback_ms),
                 };
+                call.counts = self.window_counts(evaluation, (before_ms, after_ms), true);
                 let first_ms = call.grid.start_ms(0).saturating_sub(before_ms).saturating_add(1);
                 let last_ms = call.grid.end_ms(call.grid.steps - 1).saturating_add(after_ms);
                 self.leaf(selector, TimeRange::new(first_ms, last_ms), Sampler::Range(call), evaluation)
             }
             ExprKind::Subquery { expr, range, step, modifiers } => {
-                let subquery = self.subquery(range, step.as_ref(), modifiers, evaluation)?;
+                let subquery = self.subquery(range, step.as_ref(), modifiers, Taker::Function, evaluation)?;
                 call.grid = subquery.grid;
+                call.counts = self.window_counts(evaluation, (0, 0), false);
                 let node = self.vector_or_scalar(expr, subquery.inner).await?;
                 let width = evaluation.steps.count;
                 let call = SubqueryCall::new(call, subquery.inner.steps, Arc::clone(&node.table));

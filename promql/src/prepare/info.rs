@@ -135,7 +135,8 @@ impl Preparer {
         let range = TimeRange::new(grid.start_ms(0).saturating_add(1), grid.end_ms(grid.steps - 1));
         let selection = self.source.select(&matchers, range)?;
         let table = Arc::new(SeriesTable::of_selection(Arc::clone(&selection)));
-        let sampler = Sampler::Instant(InstantCall { grid, value: InstantValue::InfoTimestamp });
+        let counts = self.query.counts(evaluation.counts);
+        let sampler = Sampler::Instant(InstantCall { grid, value: InstantValue::InfoTimestamp, counts });
         let width = evaluation.steps.count;
         let text = "info series".to_owned();
         Ok(Node::leaf(

@@ -31,7 +31,8 @@ use crate::exec::broadcast::Broadcast;
 use crate::exec::elementwise::Unary;
 use crate::exec::merge_series::{Collision, MergeSeries};
 use crate::exec::plan::GridStream;
-use crate::exec::query_state::QueryState;
+use crate::exec::query_state::{CountsNumber, QueryState};
+use crate::exec::sample_counts::Share;
 use crate::exec::select::{InstantCall, InstantValue, Sampler, Select};
 use crate::grid::{Grid, Steps};
 use crate::kernels::{RangeGrid, UnaryFunction};
@@ -69,11 +70,13 @@ pub(crate) struct Evaluation {
     pub histogram_stats: bool,
     /// Something outside needs whole histograms.
     pub needs_buckets: bool,
+    /// Where the samples are counted that it looks at.
+    pub counts: CountsNumber,
 }
 
 impl Evaluation {
-    pub fn new(steps: Steps, is_range: bool) -> Evaluation {
-        Evaluation { steps, is_range, histogram_stats: false, needs_buckets: false }
+    pub fn new(steps: Steps, is_range: bool, counts: CountsNumber) -> Evaluation {
+        Evaluation { steps, is_range, histogram_stats: false, needs_buckets: false, counts }
     }
 
     /// As seen inside of `histogram_count` and its siblings.
@@ -85,10 +88,14 @@ impl Evaluation {
     fn of_whole_histograms(self) -> Evaluation {
         Evaluation { needs_buckets: true, ..self }
     }
+}
 
-    fn once(self) -> Evaluation {
-        Evaluation { steps: self.steps.first(), is_range: false, ..self }
-    }
+/// Who takes the samples of a subquery.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Taker {
+    Function,
+    /// They are the query's value.
+    Query,
 }
 
 /// A subquery's times.
@@ -123,6 +130,13 @@ pub(crate) struct Preparer {
 }
 
 impl Preparer {
+    /// The one evaluation of an expression that is the same at every step.
+    fn once(&self, evaluation: Evaluation) -> Evaluation {
+        let steps = evaluation.steps.first();
+        let counts = self.query.counts_inside(evaluation.counts, steps, Share::Once);
+        Evaluation { steps, is_range: false, counts, ..evaluation }
+    }
+
     /// Prepares an expression whose value is an instant vector.
     pub fn vector<'a>(&'a self, expr: &'a Expr, evaluation: Evaluation) -> BoxFuture<'a, Result<Node, QueryError>> {
         Box::pin(async move {
@@ -131,7 +145,7 @@ impl Preparer {
                 return Ok(Node::empty(0));
             }
             if evaluation.is_range && is_step_invariant(expr, &self.range) {
-                let node = self.varying(expr, evaluation.once()).await?;
+                let node = self.varying(expr, self.once(evaluation)).await?;
                 let width = evaluation.steps.count;
                 return Ok(node.then_wide(Broadcast { width }, width));
             }
@@ -184,7 +198,8 @@ impl Preparer {
         let last_ms = grid.end_ms(grid.steps - 1);
         let after_ms = if matches!(value, InstantValue::Smoothed { .. }) { lookback_ms } else { 0 };
         let range = TimeRange::new(grid.start_ms(0).saturating_add(1), last_ms.saturating_add(after_ms));
-        let sampler = Sampler::Instant(InstantCall { grid, value });
+        let counts = self.query.counts(evaluation.counts);
+        let sampler = Sampler::Instant(InstantCall { grid, value, counts });
         self.leaf(selector, range, sampler, evaluation)
     }
 
@@ -257,6 +272,7 @@ impl Preparer {
         range: &Duration,
         step: Option<&Duration>,
         modifiers: &Modifiers,
+        taker: Taker,
         evaluation: Evaluation,
     ) -> Result<Subquery, QueryError> {
         let range_ms = self.range.duration_ms(range, false)?;
@@ -277,8 +293,17 @@ impl Preparer {
         let steps = Steps::range(start_ms, end_ms, step_ms);
         // One series would already be too much, and a row of them might not even be allocated.
         self.query.check_steps(steps.count)?;
+        let share = match taker {
+            Taker::Function => {
+                // With `@` its steps end where the first step of the function is.
+                let pinned_ms = pin.at_ms.map_or(0, |at_ms| evaluation.steps.start_ms.saturating_sub(at_ms));
+                Share::Subquery { offset_ms: pin.offset_ms.saturating_add(pinned_ms), range_ms }
+            }
+            Taker::Query => Share::Value,
+        };
+        let counts = self.query.counts_inside(evaluation.counts, steps, share);
         // Hints of samples that a subquery skips would be missed: it needs whole histograms.
-        let inner = Evaluation { steps, is_range: end_ms != start_ms, ..evaluation.of_whole_histograms() };
+        let inner = Evaluation { steps, is_range: end_ms != start_ms, counts, ..evaluation.of_whole_histograms() };
         Ok(Subquery { grid: pin.grid(evaluation.steps, range_ms), inner })
     }
 

@@ -66,7 +66,7 @@ impl Preparer {
             }
             ("scalar", [vector]) => {
                 if evaluation.is_range && is_step_invariant(vector, &self.range) {
-                    let grid = self.collect(self.vector(vector, evaluation.once()).await?).await?;
+                    let grid = self.collect(self.vector(vector, self.once(evaluation)).await?).await?;
                     return Ok(Scalar::Const(single_value(&grid, 0)));
                 }
                 let grid = self.collect(self.vector(vector, evaluation).await?).await?;
