@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use pilaster_model::{Columns, Histogram, Labels, Matcher, ReducedWindows, Reduction, TimeRange, is_stale};
 
-use crate::block::{Block, BlockError, BlockMeta, BlockSamples, FoundSamples, LiveBlock, ReducedValues};
+use crate::block::{AT_ONCE, Block, BlockError, BlockMeta, BlockSamples, FoundSamples, LiveBlock, ReducedValues};
 use crate::head::{Head, HeadView, Timelines};
 use crate::store::View;
 use crate::tombstone::{Source, about, hidden};
@@ -239,19 +239,24 @@ impl Snapshot {
         all.filter(move |meta| range.overlaps(&TimeRange::new(meta.min_ms, meta.max_ms)))
     }
 
-    /// The blocks that overlap `range`, with their positions, open; without those that are lost.
-    fn blocks_in(&self, range: TimeRange) -> Result<Vec<(u32, &Block)>, Error> {
+    /// Shows the blocks that overlap `range`, with their positions, open; without those that are lost. Only a few are in
+    /// use at the same time.
+    fn for_blocks_in(&self, range: TimeRange, mut show: impl FnMut(u32, &Block)) -> Result<(), Error> {
         let overlaps = |block: &LiveBlock| {
             let meta = block.meta();
             range.overlaps(&TimeRange::new(meta.min_ms, meta.max_ms))
         };
-        let all = self.blocks().iter().enumerate().map(|(at, block)| (at as u32, &**block));
-        let inside: Vec<(u32, &LiveBlock)> = all.filter(|(_, block)| overlaps(block)).collect();
-        let unopened: Vec<&LiveBlock> =
-            inside.iter().map(|(_, block)| *block).filter(|block| !block.is_open()).collect();
-        LiveBlock::open_those_there(&unopened).map_err(unreadable)?;
-        let there = inside.into_iter().filter(|(_, block)| !block.is_lost());
-        there.map(|(at, block)| Ok((at, block.open().map_err(unreadable)?))).collect()
+        let all = (0..).zip(self.blocks()).map(|(at, block)| (at, &**block));
+        let (numbers, inside): (Vec<u32>, Vec<&LiveBlock>) = all.filter(|(_, block)| overlaps(block)).unzip();
+        for (numbers, part) in numbers.chunks(AT_ONCE).zip(inside.chunks(AT_ONCE)) {
+            let opened = LiveBlock::open_those_there(part).map_err(unreadable)?;
+            for (number, block) in numbers.iter().zip(opened) {
+                if let Some(block) = block {
+                    show(*number, &block);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Series that satisfy `matchers` and may have samples in `range`, ascending by labels, each label set once.
@@ -265,10 +270,10 @@ impl Snapshot {
             .map(|(labels, series)| SelectedSeries { labels, head: Some(series), blocks: Vec::new() })
             .collect();
         let mut union = SeriesUnion::of(found);
-        for (number, block) in self.blocks_in(range)? {
+        self.for_blocks_in(range, |number, block| {
             let ids = ids_in(block, matchers, range);
             if ids.is_empty() {
-                continue;
+                return;
             }
             let tombstones = about(&inner.view.tombstones, Source::Block(&block.meta().name));
             union.add(number, block, ids, |id, labels| {
@@ -276,7 +281,7 @@ impl Snapshot {
                 let there = TimeRange::new(there.min_ms.max(range.min_ms), there.max_ms.min(range.max_ms));
                 is_covered(there, &hidden(&tombstones, labels))
             });
-        }
+        })?;
         Ok(union.finish())
     }
 
@@ -429,11 +434,13 @@ impl Snapshot {
             }
         }
         // First only found: then every list of values is as long as it has to be from the start.
-        let mut wanted_of = Vec::with_capacity(by_block.len());
-        for (number, mut wanted) in by_block {
-            let Some(block) = self.blocks().get(number as usize) else { continue };
+        let live: Vec<&LiveBlock> =
+            by_block.keys().filter_map(|&number| Some(&**self.blocks().get(number as usize)?)).collect();
+        let opened = LiveBlock::open_all(&live).map_err(unreadable)?;
+        let mut wanted_of = Vec::with_capacity(opened.len());
+        for (block, (number, mut wanted)) in opened.into_iter().zip(by_block) {
             wanted.sort_unstable();
-            wanted_of.push(WantedOf { number, block: block.open().map_err(unreadable)?, wanted });
+            wanted_of.push(WantedOf { number, block, wanted });
         }
         // Merged blocks come last in the list: in the order of time the parts of most series follow each other.
         wanted_of.sort_by_key(|of| of.block.meta().min_ms);
@@ -484,13 +491,10 @@ impl Snapshot {
         let inner = &*self.0;
         let mut names: BTreeSet<String> =
             inner.head.label_names(matchers, range, inner.head_view).into_iter().collect();
-        for (_, block) in self.blocks_in(range)? {
-            if matchers.is_empty() {
-                names.extend(block.label_names());
-                continue;
-            }
-            names.extend(block.label_names_of(&ids_in(block, matchers, range)));
-        }
+        self.for_blocks_in(range, |_, block| match matchers {
+            [] => names.extend(block.label_names()),
+            some => names.extend(block.label_names_of(&ids_in(block, some, range))),
+        })?;
         Ok(names.into_iter().collect())
     }
 
@@ -499,13 +503,10 @@ impl Snapshot {
         let inner = &*self.0;
         let mut values: BTreeSet<String> =
             inner.head.label_values(name, matchers, range, inner.head_view).into_iter().collect();
-        for (_, block) in self.blocks_in(range)? {
-            if matchers.is_empty() {
-                values.extend(block.label_values(name));
-                continue;
-            }
-            values.extend(block.label_values_of(name, &ids_in(block, matchers, range)));
-        }
+        self.for_blocks_in(range, |_, block| match matchers {
+            [] => values.extend(block.label_values(name)),
+            some => values.extend(block.label_values_of(name, &ids_in(block, some, range))),
+        })?;
         Ok(values.into_iter().collect())
     }
 
@@ -514,9 +515,11 @@ impl Snapshot {
         let series = self.select(matchers, range)?;
         let read: BTreeSet<u32> =
             series.iter().flat_map(|series| series.blocks.iter().map(|(block, _)| *block)).collect();
+        let mut blocks_in_range = 0;
+        self.for_blocks_in(range, |_, _| blocks_in_range += 1)?;
         Ok(SelectPlan {
             blocks_total: self.blocks().len(),
-            blocks_in_range: self.blocks_in(range)?.len(),
+            blocks_in_range,
             blocks_read: read.len(),
             reads_head: series.iter().any(|series| series.head.is_some()),
             series: series.len(),
@@ -529,21 +532,21 @@ fn unreadable(error: BlockError) -> Error {
 }
 
 /// What is wanted of a block.
-struct WantedOf<'a> {
+struct WantedOf {
     /// The block's position in the list.
     number: u32,
-    block: &'a Block,
+    block: Arc<Block>,
     /// Ids of series and what they are for.
     wanted: Vec<(u32, usize)>,
 }
 
 /// Finds what is wanted, in the order of `wanted_of`; in far blocks several at the same time, for that is mostly waiting.
 fn find_in_blocks<'a>(
-    wanted_of: &'a [WantedOf<'a>],
+    wanted_of: &'a [WantedOf],
     range: TimeRange,
     wanted_windows: Option<&'a ReducedWindows>,
 ) -> Box<dyn Iterator<Item = Result<FoundSamples<'a>, Error>> + 'a> {
-    let find = move |of: &WantedOf<'a>| {
+    let find = move |of: &'a WantedOf| {
         let ids: Vec<u32> = of.wanted.iter().map(|(id, _)| *id).collect();
         of.block.find_for(&ids, range, wanted_windows).map_err(unreadable)
     };

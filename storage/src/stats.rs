@@ -32,6 +32,8 @@ pub struct Stats {
     pub blocks_set_aside: u64,
     pub block_bytes: u64,
     pub block_samples: u64,
+    /// Memory of the indexes of blocks, about.
+    pub block_index_bytes: u64,
     /// Oldest and newest sample in blocks.
     pub blocks_min_ms: Option<i64>,
     pub blocks_max_ms: Option<i64>,

@@ -86,6 +86,7 @@ fn options(rng: &mut StdRng) -> StoreOptions {
         wal_segment_bytes: rng.random_range(200..4000),
         block_samples: if rng.random_bool(0.3) { rng.random_range(1..100) } else { 16 << 20 },
         shards: 4,
+        index_bytes: if rng.random_bool(0.3) { 0 } else { 1 << 30 },
         ..StoreOptions::new(DIR)
     }
 }

@@ -38,6 +38,7 @@ fn store(app: &App, text: &mut TextWriter) {
         ("prometheus_tsdb_blocks_loaded", "Number of currently loaded data blocks.", number(stats.blocks)),
         ("prometheus_tsdb_storage_blocks_bytes", "The number of bytes used by all blocks.", number(stats.block_bytes)),
         ("pilaster_blocks_set_aside", "Blocks that cannot be read and are not served.", number(stats.blocks_set_aside)),
+        ("pilaster_block_index_memory_bytes", "Memory of the indexes of blocks.", number(stats.block_index_bytes)),
         ("pilaster_block_samples", "Samples in all blocks.", number(stats.block_samples)),
         ("prometheus_tsdb_wal_storage_size_bytes", "Size of the write log directory.", number(stats.wal_bytes)),
         ("prometheus_tsdb_wal_segment_current", "Number of segments of the write log.", number(stats.wal_segments)),

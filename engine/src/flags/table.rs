@@ -131,6 +131,12 @@ pub(super) static FLAGS: &[Flag] = &[
     ),
     works("storage.blocks.cache.max-bytes", Bytes, "10GB", "Most bytes of samples in that cache."),
     works(
+        "storage.blocks.index.max-memory",
+        Bytes,
+        "1GB",
+        "Most memory of the indexes of blocks, wherever they are; those that queries are reading stay beyond it.",
+    ),
+    works(
         "storage.blocks.take-over",
         Switch,
         "false",

@@ -221,6 +221,11 @@ impl CheckedFile {
         &self.path
     }
 
+    /// Bytes of memory that what is known of the file takes, about.
+    pub fn memory_bytes(&self) -> usize {
+        self.ranges.len() * size_of::<u32>() + 2 * self.meta.path.len() + self.path.as_os_str().len()
+    }
+
     pub fn len(&self) -> u64 {
         self.meta.bytes
     }

@@ -1,39 +1,44 @@
 //! A block that is there, whether or not anybody has read it yet.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
+use super::shelf::{Shelf, Slot};
 use super::source::BlockFiles;
 use super::{Block, BlockError, BlockMeta};
 
 /// Threads that load indexes at once, each mostly waiting for an answer.
 const LOADERS: usize = 16;
+/// Blocks that are opened together by who goes through many: the memory of no more is needed at a time.
+pub const AT_ONCE: usize = 4 * LOADERS;
 
-/// A block by its description. Its index is loaded when it is first needed, and then kept.
+/// A block by its description. Its index is loaded when it is needed, and kept while there is room for it.
 #[derive(Debug)]
 pub struct LiveBlock {
     meta: BlockMeta,
     files: Arc<dyn BlockFiles>,
-    open: OnceLock<Block>,
+    shelf: Arc<Shelf>,
+    slot: Arc<Slot>,
     opening: Mutex<()>,
     lost: AtomicBool,
 }
 
 impl LiveBlock {
-    /// The block that `meta` describes among `files`, which are not looked at yet.
-    pub fn new(files: Arc<dyn BlockFiles>, meta: BlockMeta) -> LiveBlock {
-        LiveBlock { meta, files, open: OnceLock::new(), opening: Mutex::new(()), lost: AtomicBool::new(false) }
+    /// The block that `meta` describes among `files`, which are not looked at yet. Opened, it stands on `shelf`.
+    pub fn new(files: Arc<dyn BlockFiles>, meta: BlockMeta, shelf: Arc<Shelf>) -> LiveBlock {
+        let (slot, opening, lost) = (Arc::default(), Mutex::new(()), AtomicBool::new(false));
+        LiveBlock { meta, files, shelf, slot, opening, lost }
     }
 
     pub fn meta(&self) -> &BlockMeta {
         &self.meta
     }
 
-    /// Whether [`LiveBlock::open`] costs nothing.
-    pub fn is_open(&self) -> bool {
-        self.open.get().is_some()
+    #[cfg(test)]
+    pub(super) fn slot(&self) -> &Slot {
+        &self.slot
     }
 
     /// Whether it could not be opened and will not be: it is set aside, and what it holds is missing.
@@ -41,19 +46,20 @@ impl LiveBlock {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// The block, ready to read.
+    /// The block, ready to read. It stays open as long as somebody has it, and longer where there is room.
     ///
     /// # Errors
     /// As [`Block::open`]. The next call tries again, whether the block [is lost](LiveBlock::is_lost) now or not.
-    pub fn open(&self) -> Result<&Block, BlockError> {
-        if let Some(block) = self.open.get() {
+    pub fn open(&self) -> Result<Arc<Block>, BlockError> {
+        if let Some(block) = self.slot.get() {
             return Ok(block);
         }
         let _alone = self.opening.lock();
-        if let Some(block) = self.open.get() {
+        if let Some(block) = self.slot.get() {
             return Ok(block);
         }
-        let block = Block::load(self.files.clone(), self.meta.clone()).inspect_err(|error| {
+        let block = Block::load_shared(self.files.clone(), self.meta.clone(), self.shelf.share());
+        let block = block.inspect_err(|error| {
             if error.is_lost() && !self.lost.swap(true, Ordering::Relaxed) {
                 let BlockMeta { name, min_ms, max_ms, sample_count, .. } = &self.meta;
                 tracing::error!(block = name, min_ms, max_ms, samples = sample_count, %error,
@@ -61,42 +67,63 @@ impl LiveBlock {
             }
         })?;
         self.lost.store(false, Ordering::Relaxed);
-        Ok(self.open.get_or_init(|| block))
+        let block = Arc::new(block);
+        self.shelf.put(&self.slot, &block);
+        Ok(block)
     }
 
-    /// Opens all of `blocks` that are not lost, and leaves those.
+    /// Opens several, where that means waiting all at the same time; what `take` makes of each, in their order.
+    pub fn open_each<T: Send>(
+        blocks: &[&LiveBlock],
+        take: impl Fn(Result<Arc<Block>, BlockError>) -> T + Sync,
+    ) -> Vec<T> {
+        let mut opened: Vec<Option<T>> = blocks.iter().map(|block| Some(take(Ok(block.slot.get()?)))).collect();
+        let closed: Vec<usize> = (0..blocks.len()).filter(|&at| opened[at].is_none()).collect();
+        let open = |part: &[usize]| part.iter().map(|&at| (at, take(blocks[at].open()))).collect::<Vec<_>>();
+        let results = match closed.len() {
+            0 | 1 => open(&closed),
+            many => std::thread::scope(|scope| {
+                let parts = closed.chunks(many.div_ceil(LOADERS));
+                let threads: Vec<_> = parts.map(|part| scope.spawn(move || open(part))).collect();
+                let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+                    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                };
+                threads.into_iter().flat_map(join).collect()
+            }),
+        };
+        results.into_iter().for_each(|(at, result)| opened[at] = Some(result));
+        opened.into_iter().flatten().collect()
+    }
+
+    /// Opens all of `blocks` that are not lost; `None` for those.
     ///
     /// # Errors
     /// The first that could not be opened and may be the next time.
-    pub fn open_those_there(blocks: &[&LiveBlock]) -> Result<(), BlockError> {
-        loop {
-            let there: Vec<&LiveBlock> = blocks.iter().copied().filter(|block| !block.is_lost()).collect();
-            match LiveBlock::open_all(&there) {
-                // It is lost now, and one less to be tried.
-                Err(error) if error.is_lost() => {}
-                other => return other,
+    pub fn open_those_there(blocks: &[&LiveBlock]) -> Result<Vec<Option<Arc<Block>>>, BlockError> {
+        let there: Vec<&LiveBlock> = blocks.iter().copied().filter(|block| !block.is_lost()).collect();
+        let mut opened = LiveBlock::open_each(&there, std::convert::identity).into_iter();
+        let mut next = there.into_iter().map(std::ptr::from_ref).peekable();
+        let mut out = Vec::with_capacity(blocks.len());
+        for block in blocks {
+            if next.next_if(|&there| std::ptr::eq(there, *block)).is_none() {
+                out.push(None);
+                continue;
             }
+            out.push(match opened.next() {
+                Some(Ok(block)) => Some(block),
+                Some(Err(error)) if error.is_lost() => None,
+                Some(Err(error)) => return Err(error),
+                None => None,
+            });
         }
+        Ok(out)
     }
 
-    /// Opens several, where that means waiting all at the same time.
+    /// Opens several, all at the same time.
     ///
     /// # Errors
     /// The first that could not be opened, in the order of `blocks`.
-    pub fn open_all(blocks: &[&LiveBlock]) -> Result<(), BlockError> {
-        let closed: Vec<&LiveBlock> = blocks.iter().copied().filter(|block| !block.is_open()).collect();
-        if closed.len() < 2 {
-            return closed.into_iter().try_for_each(|block| block.open().map(drop));
-        }
-        let per_thread = closed.len().div_ceil(LOADERS);
-        let open = |part: &[&LiveBlock]| part.iter().try_for_each(|block| block.open().map(drop));
-        let results: Vec<Result<(), BlockError>> = std::thread::scope(|scope| {
-            let threads: Vec<_> = closed.chunks(per_thread).map(|part| scope.spawn(move || open(part))).collect();
-            let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
-                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            };
-            threads.into_iter().map(join).collect()
-        });
-        results.into_iter().collect()
+    pub fn open_all(blocks: &[&LiveBlock]) -> Result<Vec<Arc<Block>>, BlockError> {
+        LiveBlock::open_each(blocks, std::convert::identity).into_iter().collect()
     }
 }

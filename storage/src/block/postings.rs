@@ -38,6 +38,11 @@ impl Postings {
         Postings { first_pair: pairs.start, ends: next, series }
     }
 
+    /// Bytes of memory that it takes, about.
+    pub fn memory_bytes(&self) -> usize {
+        (self.ends.len() + self.series.len()) * size_of::<u32>()
+    }
+
     /// Series with the pair, ascending.
     pub fn series(&self, pair: u32) -> &[u32] {
         let at = (pair - self.first_pair) as usize;

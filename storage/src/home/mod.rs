@@ -29,7 +29,7 @@ pub(crate) use recover::{ASIDE_DIR, set_aside};
 pub(crate) use sources::SourceBlocks;
 
 use crate::Error;
-use crate::block::{BlockFiles, BlockMeta, LiveBlock};
+use crate::block::{BlockFiles, BlockMeta, LiveBlock, Shelf};
 use crate::env::Env;
 use crate::env::objects::{Objects, RequestCounts};
 use crate::manifest::Manifest;
@@ -90,7 +90,14 @@ pub fn address(env: &Env, dir: &Path) -> Result<Option<String>, Error> {
 
 /// Where blocks are.
 #[derive(Debug)]
-pub(crate) enum Home {
+pub(crate) struct Home {
+    place: Place,
+    /// Where all that are open stand, those of other stores as well.
+    shelf: Arc<Shelf>,
+}
+
+#[derive(Debug)]
+enum Place {
     Directory(DirectoryHome),
     Objects(Box<ObjectHome>),
 }
@@ -101,11 +108,18 @@ impl Home {
     /// # Errors
     /// The manifest is damaged, cannot be reached, or is another's.
     pub fn open(options: &StoreOptions, env: &Env) -> Result<(Home, Manifest), Error> {
-        match &options.blocks {
-            None => DirectoryHome::open(env, &options.dir).map(|(home, manifest)| (Home::Directory(home), manifest)),
-            Some(objects) => ObjectHome::open(env, &options.dir, objects)
-                .map(|(home, manifest)| (Home::Objects(Box::new(home)), manifest)),
-        }
+        let shelf = Arc::new(Shelf::new(options.index_bytes));
+        let (place, manifest) = match &options.blocks {
+            None => {
+                let (home, manifest) = DirectoryHome::open(env, &options.dir)?;
+                (Place::Directory(home), manifest)
+            }
+            Some(objects) => {
+                let (home, manifest) = ObjectHome::open(env, &options.dir, objects, &shelf)?;
+                (Place::Objects(Box::new(home)), manifest)
+            }
+        };
+        Ok((Home { place, shelf }, manifest))
     }
 
     /// Makes `manifest` the one that counts.
@@ -113,17 +127,17 @@ impl Home {
     /// # Errors
     /// Nobody knows then which one a crash would leave: what either names must stay.
     pub fn store(&self, manifest: &mut Manifest) -> Result<(), Error> {
-        match self {
-            Home::Directory(home) => home.store(manifest),
-            Home::Objects(home) => home.store(manifest),
+        match &self.place {
+            Place::Directory(home) => home.store(manifest),
+            Place::Objects(home) => home.store(manifest),
         }
     }
 
     /// The directory that new blocks are written to.
     pub fn writing_dir(&self) -> &Path {
-        match self {
-            Home::Directory(home) => home.dir(),
-            Home::Objects(home) => home.upload_dir(),
+        match &self.place {
+            Place::Directory(home) => home.dir(),
+            Place::Objects(home) => home.upload_dir(),
         }
     }
 
@@ -132,44 +146,49 @@ impl Home {
     /// # Errors
     /// It is not there; what is there of it goes with [`Home::sweep`].
     pub fn bring(&self, meta: &BlockMeta) -> Result<(), Error> {
-        match self {
-            Home::Directory(_) => Ok(()),
-            Home::Objects(home) => home.bring(meta),
+        match &self.place {
+            Place::Directory(_) => Ok(()),
+            Place::Objects(home) => home.bring(meta),
         }
     }
 
     /// The files of all blocks.
     pub fn blocks(&self) -> Arc<dyn BlockFiles> {
-        match self {
-            Home::Directory(home) => home.blocks(),
-            Home::Objects(home) => home.blocks(),
+        match &self.place {
+            Place::Directory(home) => home.blocks(),
+            Place::Objects(home) => home.blocks(),
         }
     }
 
     /// A block of the manifest.
     pub fn block(&self, meta: &BlockMeta) -> Arc<LiveBlock> {
-        Arc::new(LiveBlock::new(self.blocks(), meta.clone()))
+        Arc::new(LiveBlock::new(self.blocks(), meta.clone(), self.shelf.clone()))
+    }
+
+    /// Where open blocks stand.
+    pub fn shelf(&self) -> &Shelf {
+        &self.shelf
     }
 
     /// Whether opening a block may take a request, and should wait until somebody needs it.
     pub fn is_far(&self) -> bool {
-        matches!(self, Home::Objects(_))
+        matches!(self.place, Place::Objects(_))
     }
 
     /// How long the files of dead blocks stay.
     pub fn keep_removed_ms(&self) -> i64 {
-        match self {
-            Home::Directory(_) => 0,
-            Home::Objects(home) => home.keep_removed_ms(),
+        match &self.place {
+            Place::Directory(_) => 0,
+            Place::Objects(home) => home.keep_removed_ms(),
         }
     }
 
     /// Removes the files of a block that no manifest names; whether that could be done. Failures are told in the log, and
     /// [`Home::sweep`] comes later.
     pub fn remove(&self, paths: &[String]) -> bool {
-        match self {
-            Home::Directory(home) => home.remove(paths),
-            Home::Objects(home) => home.remove(paths),
+        match &self.place {
+            Place::Directory(home) => home.remove(paths),
+            Place::Objects(home) => home.remove(paths),
         }
     }
 
@@ -178,25 +197,25 @@ impl Home {
     /// # Errors
     /// It could not be listed or removed. The next call tries again.
     pub fn sweep(&self, manifest: &Manifest) -> Result<(), Error> {
-        match self {
-            Home::Directory(_) => Ok(()),
-            Home::Objects(home) => home.sweep(manifest),
+        match &self.place {
+            Place::Directory(_) => Ok(()),
+            Place::Objects(home) => home.sweep(manifest),
         }
     }
 
     /// The blocks of others, where anything about them is new since the last call.
     pub fn refresh_sources(&self) -> Option<SourceBlocks> {
-        match self {
-            Home::Directory(_) => None,
-            Home::Objects(home) => home.refresh_sources(),
+        match &self.place {
+            Place::Directory(_) => None,
+            Place::Objects(home) => home.refresh_sources(),
         }
     }
 
     /// `None` where no object store is used.
     pub fn stats(&self) -> Option<ObjectStats> {
-        match self {
-            Home::Directory(_) => None,
-            Home::Objects(home) => Some(home.stats()),
+        match &self.place {
+            Place::Directory(_) => None,
+            Place::Objects(home) => Some(home.stats()),
         }
     }
 }

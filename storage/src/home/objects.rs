@@ -15,7 +15,7 @@ use super::record::Record;
 use super::sources::{SourceBlocks, Sources};
 use super::{ObjectOptions, ObjectStats};
 use crate::Error;
-use crate::block::{BlockFiles, BlockMeta};
+use crate::block::{BlockFiles, BlockMeta, Shelf};
 use crate::env::Env;
 use crate::env::objects::{Counted, Objects, Put};
 use crate::manifest::Manifest;
@@ -45,7 +45,12 @@ pub struct ObjectHome {
 }
 
 impl ObjectHome {
-    pub fn open(env: &Env, dir: &Path, options: &ObjectOptions) -> Result<(ObjectHome, Manifest), Error> {
+    pub fn open(
+        env: &Env,
+        dir: &Path,
+        options: &ObjectOptions,
+        shelf: &Arc<Shelf>,
+    ) -> Result<(ObjectHome, Manifest), Error> {
         let objects = Arc::new(Counted::new(options.objects.clone()));
         if let Some(twice) = options.read_from.iter().find(|source| source.place() == objects.place()) {
             let reason = format!("{} is where blocks are written: it need not be read from as well", twice.place());
@@ -66,7 +71,7 @@ impl ObjectHome {
         let home = ObjectHome {
             env: env.clone(),
             blocks: of(objects.clone()),
-            sources: Sources::new(&options.read_from, of),
+            sources: Sources::new(&options.read_from, shelf, of),
             objects,
             cache: cache.clone(),
             record: Mutex::new(record),

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::ObjectStats;
 use super::blocks::ObjectBlocks;
 use crate::Error;
-use crate::block::LiveBlock;
+use crate::block::{LiveBlock, Shelf};
 use crate::env::objects::{Counted, ObjectError, Objects, Version};
 use crate::manifest::{FILE, Manifest};
 use crate::tombstone::Tombstone;
@@ -22,6 +22,7 @@ pub struct Sources(Vec<Source>);
 struct Source {
     objects: Arc<Counted>,
     files: Arc<ObjectBlocks>,
+    shelf: Arc<Shelf>,
     known: Mutex<Known>,
 }
 
@@ -41,10 +42,14 @@ pub struct SourceBlocks {
 }
 
 impl Sources {
-    pub fn new(places: &[Arc<dyn Objects>], files: impl Fn(Arc<Counted>) -> Arc<ObjectBlocks>) -> Sources {
+    pub fn new(
+        places: &[Arc<dyn Objects>],
+        shelf: &Arc<Shelf>,
+        files: impl Fn(Arc<Counted>) -> Arc<ObjectBlocks>,
+    ) -> Sources {
         let source = |place: &Arc<dyn Objects>| {
             let objects = Arc::new(Counted::new(place.clone()));
-            Source { files: files(objects.clone()), objects, known: Mutex::default() }
+            Source { files: files(objects.clone()), shelf: shelf.clone(), objects, known: Mutex::default() }
         };
         Sources(places.iter().map(source).collect())
     }
@@ -112,7 +117,7 @@ impl Source {
         let known = &mut *self.known.lock();
         let mut there: HashMap<String, Arc<LiveBlock>> =
             known.blocks.drain(..).map(|block| (block.meta().name.clone(), block)).collect();
-        let live = |meta| Arc::new(LiveBlock::new(self.files.clone(), meta));
+        let live = |meta| Arc::new(LiveBlock::new(self.files.clone(), meta, self.shelf.clone()));
         known.blocks =
             manifest.blocks.into_iter().map(|meta| there.remove(&meta.name).unwrap_or_else(|| live(meta))).collect();
         for gone in there.values() {

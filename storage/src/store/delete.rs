@@ -5,7 +5,7 @@ use pilaster_model::{Matcher, TimeRange};
 use super::Store;
 use super::maintenance::Maintenance;
 use crate::Error;
-use crate::block::LiveBlock;
+use crate::block::{AT_ONCE, LiveBlock};
 use crate::head::HeadView;
 use crate::manifest::Manifest;
 use crate::tombstone::Tombstone;
@@ -26,12 +26,13 @@ impl Store {
         let range = TimeRange::new(range.min_ms, range.max_ms.min(newest_ms));
         let in_range = |block: &&LiveBlock| range.overlaps(&TimeRange::new(block.meta().min_ms, block.meta().max_ms));
         let candidates: Vec<&LiveBlock> = view.own().iter().map(|block| &**block).filter(in_range).collect();
-        LiveBlock::open_those_there(&candidates).map_err(Error::block(&self.options.dir))?;
         let mut blocks: Vec<String> = Vec::new();
-        for live in candidates.into_iter().filter(|block| !block.is_lost()) {
-            let block = live.open().map_err(Error::block(&self.options.dir))?;
-            if block.select(matchers).into_iter().any(|id| block.series_range(id).overlaps(&range)) {
-                blocks.push(live.meta().name.clone());
+        for part in candidates.chunks(AT_ONCE) {
+            let opened = LiveBlock::open_those_there(part).map_err(Error::block(&self.options.dir))?;
+            for block in opened.into_iter().flatten() {
+                if block.select(matchers).into_iter().any(|id| block.series_range(id).overlaps(&range)) {
+                    blocks.push(block.meta().name.clone());
+                }
             }
         }
         // What is set aside may come back.

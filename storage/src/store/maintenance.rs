@@ -100,6 +100,7 @@ impl Store {
             result = self.flush_before(maintenance, Some(cut_ms));
         }
         self.free(maintenance);
+        self.home.shelf().trim();
         let forgotten = self.head.forget_idle(self.env.clock.now_ms(), IDLE_GRACE_MS) as u64;
         self.counters.series_forgotten.fetch_add(forgotten, Ordering::Relaxed);
         if !result.as_ref().is_err_and(Error::is_of_objects) {

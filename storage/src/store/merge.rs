@@ -84,9 +84,8 @@ impl Store {
     ) -> Result<Vec<BlockMeta>, Error> {
         let is_source = |block: &&LiveBlock| window.names.contains(&block.meta().name);
         let sources: Vec<&LiveBlock> = view.own().iter().map(|block| &**block).filter(is_source).collect();
-        LiveBlock::open_all(&sources).map_err(Error::block(&self.options.dir))?;
-        let opened = sources.into_iter().map(|block| block.open());
-        let sources: Vec<&Block> = opened.collect::<Result<_, _>>().map_err(Error::block(&self.options.dir))?;
+        let opened = LiveBlock::open_all(&sources).map_err(Error::block(&self.options.dir))?;
+        let sources: Vec<&Block> = opened.iter().map(|block| &**block).collect();
 
         let mut output = NewBlocks::new(self, window.start_ms, window.level);
         let mut batch: Vec<Placed> = Vec::new();

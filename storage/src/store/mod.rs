@@ -167,6 +167,7 @@ impl Store {
             blocks_set_aside: view.unreadable().len() as u64,
             block_bytes: metas().flat_map(|meta| &meta.files).map(|file| file.bytes).sum(),
             block_samples: metas().map(|meta| meta.sample_count).sum(),
+            block_index_bytes: self.home.shelf().held_bytes(),
             blocks_min_ms: metas().map(|meta| meta.min_ms).min(),
             blocks_max_ms: metas().map(|meta| meta.max_ms).max(),
             flushes: load(&counters.flushes),

@@ -9,6 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use super::maintenance::Maintenance;
 use super::replay::Replay;
 use super::{Store, StoreOptions, View};
+use crate::block::LiveBlock;
 use crate::env::Env;
 use crate::exemplars::ExemplarStore;
 use crate::head::{Flushed, Head};
@@ -52,14 +53,19 @@ impl Store {
         })?;
         let (home, mut manifest) = Home::open(&options, &env)?;
         let (mut blocks, mut set_aside) = (Vec::new(), Vec::new());
-        for meta in &manifest.blocks {
-            let block = home.block(meta);
-            // Far ones when somebody needs them.
-            let opened = if home.is_far() { Ok(()) } else { block.open().map(drop) };
-            match opened {
-                Ok(()) => blocks.push(block),
-                Err(error) if error.is_lost() => set_aside.push(meta.clone()),
-                Err(error) => return Err(Error::block(&dir)(error)),
+        let all: Vec<Arc<LiveBlock>> = manifest.blocks.iter().map(|meta| home.block(meta)).collect();
+        if home.is_far() {
+            // When somebody needs them.
+            blocks = all;
+        } else {
+            let each: Vec<&LiveBlock> = all.iter().map(|block| &**block).collect();
+            let opened = LiveBlock::open_each(&each, |opened| opened.map(drop));
+            for (block, opened) in all.iter().zip(opened) {
+                match opened {
+                    Ok(()) => blocks.push(block.clone()),
+                    Err(error) if error.is_lost() => set_aside.push(block.meta().clone()),
+                    Err(error) => return Err(Error::block(&dir)(error)),
+                }
             }
         }
         let own = blocks.len();

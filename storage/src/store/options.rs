@@ -71,6 +71,8 @@ pub struct StoreOptions {
     pub wal_segment_bytes: usize,
     /// Parts of the head that are locked on their own: rounded up to a power of two, 64 at most.
     pub shards: usize,
+    /// Bytes of memory that the indexes of blocks may take which nobody reads at the moment.
+    pub index_bytes: u64,
     /// Where blocks go that do not stay in `dir`.
     pub blocks: Option<ObjectOptions>,
     /// Labels that have a column of their own in blocks.
@@ -94,6 +96,7 @@ impl StoreOptions {
             wal_sync: WalSync::Commit,
             wal_segment_bytes: 64 << 20,
             shards: 16,
+            index_bytes: 1 << 30,
             blocks: None,
             promoted_labels: promoted.map(str::to_owned).to_vec(),
             flush_workers: Workers::default(),

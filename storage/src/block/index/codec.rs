@@ -11,6 +11,7 @@ use super::{Content, Counts, Extras, Group, Index, Name, OWN, Page, Pairs, Part,
 use crate::block::BlockError;
 use crate::block::divide::Divisor;
 use crate::block::page::{Encoding, PageRef};
+use crate::block::shelf::Charge;
 use crate::block::summary;
 use crate::block::timeline::Place;
 use crate::block::varint::{Cursor, put_svarint, put_uvarint};
@@ -202,7 +203,20 @@ impl Index {
         let postings = (0..pairs.name_count()).map(|_| OnceLock::new()).collect();
         let (series, extras, own_ranges, groups) =
             place(series, &timelines, groups).ok_or_else(|| malformed("positions"))?;
-        Ok(Index { pairs, pair_ids, pair_ends, series, extras, own_ranges, timelines, groups, postings, summaries })
+        let charge = Charge::default();
+        Ok(Index {
+            pairs,
+            pair_ids,
+            pair_ends,
+            series,
+            extras,
+            own_ranges,
+            timelines,
+            groups,
+            postings,
+            summaries,
+            charge,
+        })
     }
 }
 

@@ -14,6 +14,7 @@ use pilaster_model::{Labels, TimeRange};
 use super::divide::Divisor;
 use super::page::PageRef;
 use super::postings::Postings;
+use super::shelf::Charge;
 use super::summary::{self, Summary};
 use super::timeline::Timelines;
 
@@ -148,6 +149,7 @@ pub struct Index {
     groups: Vec<Group>,
     postings: Vec<OnceLock<Postings>>,
     summaries: Summaries,
+    charge: Charge,
 }
 
 /// The section of summaries, unpacked when somebody asks: most queries do not.
@@ -220,6 +222,34 @@ impl Pairs {
 }
 
 impl Index {
+    /// Counts the memory that it takes, and `more`, to `charge` from now on.
+    pub fn charge_to(&mut self, charge: Charge, more: usize) {
+        charge.add(self.memory_bytes() + more);
+        self.charge = charge;
+    }
+
+    pub fn end_charge(&self) {
+        self.charge.end();
+    }
+
+    /// Bytes of memory, about, without what is made when somebody asks for it.
+    fn memory_bytes(&self) -> usize {
+        let pages = |group: &Group| group.pages.iter().map(Vec::len).sum::<usize>() * size_of::<Page>();
+        size_of::<Index>()
+            + self.pairs.text.len()
+            + size_of_val(self.pairs.names.as_slice())
+            + size_of_val(self.pairs.values.as_slice())
+            + (self.pair_ids.len() + self.pair_ends.len()) * size_of::<u32>()
+            + size_of_val(self.series.as_slice())
+            + size_of_val(self.extras.as_slice())
+            + size_of_val(self.own_ranges.as_slice())
+            // Two counters stand before the timestamps.
+            + self.timelines.iter().map(|timeline| 32 + size_of_val(&**timeline)).sum::<usize>()
+            + self.groups.iter().map(|group| size_of::<Group>() + pages(group)).sum::<usize>()
+            + size_of_val(self.postings.as_slice())
+            + self.summaries.packed.len()
+    }
+
     pub fn series_count(&self) -> usize {
         self.series.len()
     }
@@ -256,7 +286,11 @@ impl Index {
 
     /// What is known of all samples of a series, where it is all integers and long enough.
     pub fn summary(&self, id: u32) -> Option<Summary> {
-        let all = self.summaries.unpacked.get_or_init(|| self.unpack_summaries().unwrap_or_default());
+        let all = self.summaries.unpacked.get_or_init(|| {
+            let unpacked = self.unpack_summaries().unwrap_or_default();
+            self.charge.add(size_of_val(unpacked.as_slice()));
+            unpacked
+        });
         let at = all.binary_search_by_key(&id, |(known, _)| *known).ok()?;
         Some(all[at].1)
     }
@@ -311,7 +345,9 @@ impl Index {
         self.postings[index].get_or_init(|| {
             let ids = self.pairs.of_name(index);
             let series = 0..self.series.len() as u32;
-            Postings::of(&ids, series.filter_map(|series| Some((self.pair_among(series, &ids)?, series))))
+            let made = Postings::of(&ids, series.filter_map(|series| Some((self.pair_among(series, &ids)?, series))));
+            self.charge.add(made.memory_bytes());
+            made
         })
     }
 

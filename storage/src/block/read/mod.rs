@@ -13,6 +13,7 @@ use pilaster_model::{Histogram, Labels, Matcher, ReducedWindows, TimeRange};
 use super::file::{CheckedFile, read_whole};
 use super::index::{Index, Part};
 use super::reduce::{Reduced, ReducedTimelines};
+use super::shelf::{Decoders, Shared};
 use super::source::{BlockFiles, Copy, LocalBlocks};
 use super::{BlockError, BlockMeta, FileMeta, postings, rebuild, seal, verify};
 use crate::env::Files;
@@ -39,6 +40,7 @@ pub struct Block {
     samples: CheckedFile,
     source: Arc<dyn BlockFiles>,
     index: Index,
+    decoders: Arc<Decoders>,
 }
 
 impl Block {
@@ -56,6 +58,18 @@ impl Block {
     /// # Errors
     /// As [`Block::open`]; that the place cannot be reached, too.
     pub fn load(source: Arc<dyn BlockFiles>, meta: BlockMeta) -> Result<Block, BlockError> {
+        Block::load_shared(source, meta, Shared::default())
+    }
+
+    /// [`Block::load`], with what it shares with other blocks.
+    ///
+    /// # Errors
+    /// As [`Block::load`].
+    pub(super) fn load_shared(
+        source: Arc<dyn BlockFiles>,
+        meta: BlockMeta,
+        shared: Shared,
+    ) -> Result<Block, BlockError> {
         let [samples_meta, index_meta] = meta.both_files()?;
         let path = source.path(index_meta);
         let load = |bytes: &[u8], samples: Option<CheckedFile>| {
@@ -67,7 +81,7 @@ impl Block {
             Ok((Index::decode(&path, content, samples.len())?, samples))
         };
         let read = read_whole(&*source, index_meta, Copy::Nearest);
-        let (index, samples) = match read.and_then(|bytes| load(&bytes, None)) {
+        let (mut index, samples) = match read.and_then(|bytes| load(&bytes, None)) {
             Ok(both) => both,
             // Who cannot be reached has no samples to tell either.
             Err(error) if source.is_far() && !error.is_corruption() && !error.is_missing() => return Err(error),
@@ -89,7 +103,13 @@ impl Block {
             let reason = format!("{} series instead of {}", index.series_count(), meta.series_count);
             return Err(BlockError::malformed(&path, reason));
         }
-        Ok(Block { meta, samples, source, index })
+        index.charge_to(shared.charge, size_of::<Block>() + samples.memory_bytes());
+        Ok(Block { meta, samples, source, index, decoders: shared.decoders })
+    }
+
+    /// No longer counts among what its shelf holds.
+    pub(super) fn put_away(&self) {
+        self.index.end_charge();
     }
 
     pub fn meta(&self) -> &BlockMeta {
@@ -222,7 +242,7 @@ impl Block {
         range: TimeRange,
         wanted: Option<&ReducedWindows>,
     ) -> Result<FoundSamples<'_>, BlockError> {
-        let mut reader = Reader::new(self)?;
+        let mut reader = Reader::new(self);
         if self.is_far() {
             reader.read_ahead(ids, range, wanted)?;
         }

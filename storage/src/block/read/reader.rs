@@ -96,7 +96,8 @@ impl PageValue for Arc<Histogram> {
 
 pub(super) struct Reader<'a> {
     pub block: &'a Block,
-    decoder: PageDecoder,
+    /// One of the block's, once a page is to be decoded.
+    decoder: Option<PageDecoder>,
     /// By [`Part`].
     parts: [Decoded; 5],
     /// What was read ahead, ascending.
@@ -106,10 +107,9 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(block: &'a Block) -> Result<Reader<'a>, BlockError> {
-        let decoder = PageDecoder::new().map_err(BlockError::compression)?;
+    pub fn new(block: &'a Block) -> Reader<'a> {
         let (integers, doubles) = (Vec::new(), Vec::new());
-        Ok(Reader { block, decoder, parts: Default::default(), ahead: Vec::new(), integers, doubles })
+        Reader { block, decoder: None, parts: Default::default(), ahead: Vec::new(), integers, doubles }
     }
 
     /// Reads all pages that the series need, in as few requests as they lie in places. Where the index does not say which
@@ -407,13 +407,17 @@ impl<'a> Reader<'a> {
             let there = if decoded.page == Some((group, at)) { T::decoded(decoded).len() as u32 } else { 0 };
             if page.first_value + there < to {
                 self.load_window(part, page)?;
+                let decoder = match &mut self.decoder {
+                    Some(decoder) => decoder,
+                    none => none.insert(block.decoders.take()?),
+                };
                 let decoded = &mut self.parts[part as usize];
                 let wanted = last.max(to).min(page.first_value + page.at.values) - page.first_value;
                 let window = decoded.window.clone();
                 decoded.page = None;
                 window
                     .slice(page.at.offset + u64::from(page.at.header_len), page.at.stored_len as usize)
-                    .and_then(|body| T::decode(&mut self.decoder, page, body, wanted as usize, decoded))
+                    .and_then(|body| T::decode(decoder, page, body, wanted as usize, decoded))
                     .ok_or_else(|| malformed_page(block, page, "values"))?;
                 decoded.page = Some((group, at));
             }
@@ -422,6 +426,14 @@ impl<'a> Reader<'a> {
             from = to;
         }
         Ok(())
+    }
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        if let Some(decoder) = self.decoder.take() {
+            self.block.decoders.give_back(decoder);
+        }
     }
 }
 
