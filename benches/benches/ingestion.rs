@@ -125,18 +125,35 @@ fn read(criterion: &mut Criterion) {
         for (name, matchers) in &cases {
             group.throughput(Throughput::Elements(1));
             group.bench_function(format!("select {name} of 100,000 series"), |bencher| {
-                bencher.iter(|| snapshot.select(matchers, TimeRange::ALL).map(|found| found.len()));
+                bencher.iter(|| snapshot.find(matchers, TimeRange::ALL).map(|found| found.len()));
             });
         }
-        let found = snapshot.select(&metric, TimeRange::ALL).expect("a snapshot answers");
+        let found = snapshot.find(&metric, TimeRange::ALL).expect("a snapshot answers");
+        let all: Vec<u32> = (0..found.len() as u32).collect();
         group.throughput(Throughput::Elements(found.len() as u64 * 240));
         group.bench_function("read 400 series x 240 samples", |bencher| {
-            bencher.iter(|| snapshot.read_many(&found, TimeRange::ALL).map(|read| read.len()));
+            bencher.iter(|| found.read(&all, TimeRange::ALL).map(|read| read.len()));
         });
         group.finish();
     }
     criterion.bench_function("snapshot", |bencher| bencher.iter(|| world.store.snapshot()));
 }
 
-criterion_group!(benches, append, read);
+/// A start with a log of an hour's quarter.
+fn replay(criterion: &mut Criterion) {
+    const STEPS: i64 = 60;
+    let World { store, _dir: dir, .. } = World::new(TARGETS, STEPS);
+    drop(store);
+    let mut group = criterion.benchmark_group("replay");
+    group.throughput(Throughput::Elements((TARGETS * SERIES) as u64 * STEPS as u64)).sample_size(10);
+    group.bench_function("100,000 series x 60 samples, all cores", |bencher| {
+        bencher.iter(|| {
+            let options = StoreOptions { wal_sync: WalSync::Written, ..StoreOptions::new(dir.path()) };
+            Store::open(options, Env::real()).expect("the log is intact").stats().head_samples
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, append, read, replay);
 criterion_main!(benches);

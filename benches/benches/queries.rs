@@ -19,19 +19,19 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const START_MS: i64 = 1_760_000_000_000;
 
-/// A store that holds `hours` of a fleet, in blocks where `flushed`.
+/// A store that holds `minutes` of a fleet, in blocks where `flushed`.
 struct Loaded {
     store: Arc<Store>,
     end_ms: i64,
     _dir: tempfile::TempDir,
 }
 
-fn load(instances: usize, hours: i64, flushed: bool) -> Loaded {
+fn load(instances: usize, minutes: i64, flushed: bool) -> Loaded {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let options = StoreOptions { wal_sync: WalSync::Written, ..StoreOptions::new(dir.path()) };
     let store = Store::open(options, Env::real()).expect("a store");
     let mut fleet = Fleet::new(instances);
-    let end_ms = START_MS + hours * 3_600_000;
+    let end_ms = START_MS + minutes * 60_000;
     let mut references = Vec::new();
     for timestamp_ms in (START_MS..=end_ms).step_by(INTERVAL_MS as usize) {
         let scrape: Vec<_> = fleet.scrape().collect();
@@ -63,7 +63,7 @@ fn engine() -> Engine {
 fn over_blocks(criterion: &mut Criterion) {
     const INSTANCES: usize = 200;
     const HOURS: i64 = 6;
-    let loaded = load(INSTANCES, HOURS, true);
+    let loaded = load(INSTANCES, HOURS * 60, true);
     let (runtime, engine) = (runtime(), engine());
     let scrapes = HOURS as u64 * 3_600_000 / INTERVAL_MS as u64;
     let mut group = criterion.benchmark_group("over blocks");
@@ -110,16 +110,27 @@ fn over_blocks(criterion: &mut Criterion) {
 }
 
 fn over_head(criterion: &mut Criterion) {
-    let loaded = load(100, 1, false);
     let (runtime, engine) = (runtime(), engine());
     let mut group = criterion.benchmark_group("instant over the head");
-    for query in ["up", "sum by (job) (rate(node_cpu_seconds_total{mode=\"idle\"}[5m]))"] {
-        group.bench_function(format!("100 series: {query}"), |bencher| {
-            bencher.iter(|| {
-                let source = Arc::new(StoreSource::new(loaded.store.snapshot()));
-                runtime.block_on(engine.instant(source, black_box(query), loaded.end_ms)).expect("answered")
+    group.sample_size(20);
+    let few = ["up", "sum by (job) (rate(node_cpu_seconds_total{mode=\"idle\"}[5m]))"];
+    let many = [
+        "count(up)",
+        "count({__name__=~\".+\"})",
+        "sum by (job) (rate(http_requests_total[5m]))",
+        "sum by (job) (rate({__name__=~\".+_total|.+_bucket\"}[5m]))",
+        "up{instance=\"10.0.0.1:9100\"}",
+    ];
+    for (instances, queries) in [(100, &few[..]), (4000, &many[..])] {
+        let loaded = load(instances, 10, false);
+        for query in queries {
+            group.bench_function(format!("{instances} instances: {query}"), |bencher| {
+                bencher.iter(|| {
+                    let source = Arc::new(StoreSource::new(loaded.store.snapshot()));
+                    runtime.block_on(engine.instant(source, black_box(query), loaded.end_ms)).expect("answered")
+                });
             });
-        });
+        }
     }
     group.finish();
 }
@@ -157,7 +168,7 @@ impl Selection for AllOfSelection {
 
 fn over_a_week(criterion: &mut Criterion) {
     const INSTANCES: usize = 20;
-    let loaded = load(INSTANCES, 7 * 24, true);
+    let loaded = load(INSTANCES, 7 * 24 * 60, true);
     for _ in 0..20 {
         loaded.store.maintain().expect("maintained");
     }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use arrow::buffer::ScalarBuffer;
 use parking_lot::Mutex;
 use pilaster_model::histogram::{CounterResetHint, Histogram};
-use pilaster_model::{Labels, Matcher, ReducedWindows, TimeRange};
+use pilaster_model::{LabelKey, Labels, Matcher, ReducedWindows, SeriesGroups, TimeRange};
 use pilaster_promql::source::{NewestSamples, SampleBatch, Selection, SeriesRun, Source, SourceError};
 use pilaster_storage::block::BlockMeta;
-use pilaster_storage::{ReducedSamples, SelectedSeries, SeriesSamples, Snapshot};
+use pilaster_storage::{ReducedSamples, SeriesSamples, SeriesSelection, Snapshot};
 
 use crate::app::Replay;
 
@@ -90,15 +90,14 @@ impl std::fmt::Debug for StoreSource {
 
 impl Source for StoreSource {
     fn select(&self, matchers: &[Matcher], range: TimeRange) -> Result<Arc<dyn Selection>, SourceError> {
-        let series = self.snapshot.select(matchers, range).map_err(refused)?;
+        let series = self.snapshot.find(matchers, range).map_err(refused)?;
         self.note_missing(range)?;
         if self.strict
             && let Some(warning) = self.warnings().into_iter().next()
         {
             return Err(SourceError::Storage(format!("{warning}; ask for other times").into()));
         }
-        let labels = series.iter().map(|one| one.labels.clone()).collect();
-        Ok(Arc::new(StoreSelection { snapshot: self.snapshot.clone(), range, series, labels }))
+        Ok(Arc::new(StoreSelection { range, series }))
     }
 
     fn label_names(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>, SourceError> {
@@ -119,10 +118,8 @@ fn refused(error: pilaster_storage::Error) -> SourceError {
 }
 
 struct StoreSelection {
-    snapshot: Snapshot,
     range: TimeRange,
-    series: Vec<SelectedSeries>,
-    labels: Vec<Labels>,
+    series: SeriesSelection,
 }
 
 impl std::fmt::Debug for StoreSelection {
@@ -135,18 +132,29 @@ impl std::fmt::Debug for StoreSelection {
 }
 
 impl Selection for StoreSelection {
+    fn len(&self) -> usize {
+        self.series.len()
+    }
+
     fn labels(&self) -> &[Labels] {
-        &self.labels
+        self.series.labels()
+    }
+
+    fn labels_at(&self, positions: &[u32]) -> Vec<Labels> {
+        self.series.labels_at(positions)
+    }
+
+    fn groups(&self, key: LabelKey<'_>) -> Option<SeriesGroups> {
+        self.series.groups(key)
     }
 
     fn reading_order(&self) -> Option<Vec<u32>> {
-        self.snapshot.reading_order(&self.series)
+        self.series.reading_order()
     }
 
     fn newest(&self, series: &[u32]) -> Result<Option<NewestSamples>, SourceError> {
         let mut newest = NewestSamples::default();
-        let numbered = series.iter().copied().zip(self.at(series));
-        let all_found = self.snapshot.newest(numbered, self.range, |series, timestamp_ms, value| {
+        let all_found = self.series.newest(series, self.range, |series, timestamp_ms, value| {
             newest.series.push(series);
             newest.timestamps_ms.push(timestamp_ms);
             newest.values.push(value);
@@ -155,12 +163,12 @@ impl Selection for StoreSelection {
     }
 
     fn read(&self, series: &[u32]) -> Result<SampleBatch, SourceError> {
-        let samples = self.snapshot.read_many(self.at(series), self.range).map_err(refused)?;
+        let samples = self.series.read(series, self.range).map_err(refused)?;
         self.batch(series, samples.into_iter().map(|samples| ReducedSamples { samples, weights: None }).collect())
     }
 
     fn read_reduced(&self, series: &[u32], wanted: &ReducedWindows) -> Result<SampleBatch, SourceError> {
-        let samples = self.snapshot.read_reduced(self.at(series), self.range, wanted).map_err(refused)?;
+        let samples = self.series.read_reduced(series, self.range, wanted).map_err(refused)?;
         self.batch(series, samples)
     }
 }
@@ -198,11 +206,6 @@ impl StoreSelection {
         Ok(batch)
     }
 
-    /// The series at these positions.
-    fn at<'a>(&'a self, positions: &'a [u32]) -> impl Iterator<Item = &'a SelectedSeries> {
-        positions.iter().map(|&position| &self.series[position as usize])
-    }
-
     /// Sets the counter reset hints of histograms of `samples`, which are those at the positions `of`.
     ///
     /// What lies before the range is read again for series that have histograms, so that the answer does not depend on
@@ -215,7 +218,7 @@ impl StoreSelection {
         }
         let series: Vec<u32> = with.iter().map(|index| of[*index]).collect();
         let wider = TimeRange::new(self.range.min_ms.saturating_sub(HINT_MS), self.range.max_ms);
-        let before = self.snapshot.read_many(self.at(&series), wider).map_err(refused)?;
+        let before = self.series.read(&series, wider).map_err(refused)?;
         for (index, longer) in with.into_iter().zip(before) {
             let Some(mut histograms) = longer.histograms else { continue };
             hint_resets(&mut histograms);

@@ -202,9 +202,11 @@ fn a_whole_block_is_a_sample_or_two() {
     let range = TimeRange::new(START_MS, START_MS + 3 * DAY_MS);
     let windows = RangeGrid { first_end_ms: range.max_ms, step_ms: 0, steps: 1, width_ms: 3 * DAY_MS + MINUTE_MS };
     let kinds_of = |reduction: Reduction| -> Vec<String> {
+        let selection = snapshot.find(&[Matcher::equal("copy", "0")], range).unwrap();
+        let all: Vec<u32> = (0..selection.len() as u32).collect();
+        let read = selection.read_reduced(&all, range, &ReducedWindows { windows, reduction }).unwrap();
+        let whole = selection.read(&all, range).unwrap();
         let series = snapshot.select(&[Matcher::equal("copy", "0")], range).unwrap();
-        let read = snapshot.read_reduced(&series, range, &ReducedWindows { windows, reduction }).unwrap();
-        let whole = snapshot.read_many(&series, range).unwrap();
         let mut kinds = Vec::new();
         for ((series, read), whole) in series.iter().zip(read).zip(whole) {
             let stands_for = match &read.weights {

@@ -5,7 +5,8 @@
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use datafusion::common::HashMap;
-use pilaster_model::{Labels, METRIC_NAME};
+pub(crate) use pilaster_model::LabelKey as Key;
+use pilaster_model::{Labels, METRIC_NAME, SeriesGroups};
 
 use crate::source::Selection;
 
@@ -20,14 +21,17 @@ pub struct SeriesTable {
     drop_name: Vec<bool>,
 }
 
-/// What the series' names, types and units have in common.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The series' names, types and units.
+#[derive(Debug, Clone)]
 enum Metadata {
     /// No series has any.
     None,
-    /// All series have the same.
-    Uniform,
+    /// All series have those among these labels.
+    Uniform(Labels),
+    /// Not all have the same: those of each series stand in its labels.
     Mixed,
+    /// The same, and each series has those of one of these label sets.
+    Grouped { group_of: Vec<u32>, labels: Vec<Labels> },
 }
 
 #[derive(Debug, Clone)]
@@ -65,6 +69,10 @@ pub(crate) fn without_name(labels: &Labels) -> Labels {
     if metadata(labels).next().is_some() { labels.filter(|name, _| !is_metadata_label(name)) } else { labels.clone() }
 }
 
+/// What [`is_metadata_label`].
+static METADATA_LABELS: LazyLock<[String; 3]> =
+    LazyLock::new(|| [METRIC_NAME, "__type__", "__unit__"].map(str::to_owned));
+
 static NO_LABELS: LazyLock<Labels> = LazyLock::new(Labels::empty);
 
 impl SeriesTable {
@@ -86,7 +94,7 @@ impl SeriesTable {
     pub fn len(&self) -> usize {
         match &self.rows {
             Rows::Given(labels) => labels.len(),
-            Rows::Selected(selection) => selection.labels().len(),
+            Rows::Selected(selection) => selection.len(),
             Rows::Nameless { of, .. } => of.len(),
         }
     }
@@ -108,13 +116,19 @@ impl SeriesTable {
         self.drop_name.get(series).copied().unwrap_or(false)
     }
 
-    /// The labels that notes look at: the metric's name and type.
+    /// Labels among which those are that notes look at: the metric's name and type.
     pub(crate) fn noted_labels(&self, series: u32) -> &Labels {
-        match (&self.rows, self.metadata.get()) {
-            (Rows::Nameless { .. }, _) => &NO_LABELS,
-            // Any series will do, and the first one is in the cache.
-            (_, Some(Metadata::None | Metadata::Uniform)) => &self.labels()[0],
-            (_, Some(Metadata::Mixed) | None) => &self.labels()[series as usize],
+        let metadata = match &self.rows {
+            Rows::Nameless { .. } => return &NO_LABELS,
+            // Labels that are there are read as cheaply.
+            Rows::Given(_) => self.metadata.get().unwrap_or(&Metadata::Mixed),
+            Rows::Selected(_) => self.metadata(),
+        };
+        match metadata {
+            Metadata::None => &NO_LABELS,
+            Metadata::Uniform(labels) => labels,
+            Metadata::Grouped { group_of, labels } => &labels[group_of[series as usize] as usize],
+            Metadata::Mixed => &self.labels()[series as usize],
         }
     }
 
@@ -140,7 +154,7 @@ impl SeriesTable {
             let drop_name = vec![true; self.len()];
             return Arc::new(SeriesTable { rows: self.rows.clone(), drop_name, ..SeriesTable::default() });
         }
-        if matches!(self.rows, Rows::Nameless { .. }) || self.metadata() == Metadata::None {
+        if matches!(self.rows, Rows::Nameless { .. }) || matches!(self.metadata(), Metadata::None) {
             return Arc::clone(self);
         }
         let rows = Rows::Nameless { of: Arc::clone(self), made: OnceLock::new() };
@@ -161,15 +175,53 @@ impl SeriesTable {
         if self.drops_name(series) { without_name(labels) } else { labels.clone() }
     }
 
-    fn metadata(&self) -> Metadata {
-        *self.metadata.get_or_init(|| {
+    fn metadata(&self) -> &Metadata {
+        self.metadata.get_or_init(|| {
+            if let Rows::Selected(selection) = &self.rows
+                && let Some(SeriesGroups { group_of, firsts }) = selection.groups(Key::With(&*METADATA_LABELS))
+            {
+                let mut labels = selection.labels_at(&firsts);
+                return match (labels.pop(), labels.is_empty()) {
+                    (None, _) => Metadata::None,
+                    (Some(only), true) if metadata(&only).next().is_none() => Metadata::None,
+                    (Some(only), true) => Metadata::Uniform(only),
+                    (Some(last), false) => {
+                        labels.push(last);
+                        Metadata::Grouped { group_of, labels }
+                    }
+                };
+            }
             let [first, rest @ ..] = self.labels() else { return Metadata::None };
             let common: Vec<(&str, &str)> = metadata(first).collect();
             if !rest.iter().all(|labels| metadata(labels).eq(common.iter().copied())) {
                 return Metadata::Mixed;
             }
-            if common.is_empty() { Metadata::None } else { Metadata::Uniform }
+            if common.is_empty() { Metadata::None } else { Metadata::Uniform(first.clone()) }
         })
+    }
+
+    /// The series in groups, and labels of the first of each group, where that is done without making all labels.
+    fn groups(&self, key: Key<'_>) -> Option<(SeriesGroups, Vec<Labels>)> {
+        let (selection, groups) = match &self.rows {
+            Rows::Given(_) => return None,
+            Rows::Selected(selection) => (selection, selection.groups(key)?),
+            Rows::Nameless { of, .. } => {
+                let Rows::Selected(selection) = &of.rows else { return None };
+                let metadata = METADATA_LABELS.iter();
+                let groups = match key {
+                    Key::With(names) => {
+                        let named = names.iter().filter(|name| !is_metadata_label(name)).cloned();
+                        selection.groups(Key::With(&named.collect::<Vec<_>>()))
+                    }
+                    Key::Without(names) => {
+                        selection.groups(Key::Without(&names.iter().chain(metadata).cloned().collect::<Vec<_>>()))
+                    }
+                };
+                (selection, groups?)
+            }
+        };
+        let labels = selection.labels_at(&groups.firsts);
+        Some((groups, labels))
     }
 
     /// Whether labels may be equal. Series that differ with their names, which all are of one metric, differ without.
@@ -177,7 +229,7 @@ impl SeriesTable {
         match &self.rows {
             Rows::Given(_) => true,
             Rows::Selected(_) => false,
-            Rows::Nameless { of, .. } => of.metadata() == Metadata::Mixed,
+            Rows::Nameless { of, .. } => matches!(of.metadata(), Metadata::Mixed | Metadata::Grouped { .. }),
         }
     }
 
@@ -185,6 +237,16 @@ impl SeriesTable {
     pub(crate) fn duplicates(&self) -> Option<Merged> {
         if !self.may_repeat() {
             return None;
+        }
+        if let Rows::Nameless { of, .. } = &self.rows
+            && let Rows::Selected(selection) = &of.rows
+            && let Some(SeriesGroups { group_of, firsts }) = selection.groups(Key::Without(&*METADATA_LABELS))
+        {
+            if firsts.len() == self.len() {
+                return None;
+            }
+            let labels = selection.labels_at(&firsts).iter().map(without_name).collect();
+            return Some(Merged { target: group_of, table: Arc::new(SeriesTable::new(labels)) });
         }
         let mut seen: HashMap<&Labels, u32> = HashMap::with_capacity(self.len());
         let mut target = Vec::with_capacity(self.len());
@@ -211,29 +273,6 @@ pub(crate) struct Merged {
     /// New number per old series.
     pub target: Vec<u32>,
     pub table: Arc<SeriesTable>,
-}
-
-/// Which labels make two series belong together.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Key<'a> {
-    /// `by (names)`, `on (names)`
-    With(&'a [String]),
-    /// `without (names)`, `ignoring (names)`: the metric's name never counts.
-    Without(&'a [String]),
-}
-
-impl Key<'_> {
-    /// Whether a label is part of the key.
-    pub fn holds(&self, name: &str) -> bool {
-        match self {
-            Key::With(names) => names.iter().any(|candidate| candidate == name),
-            Key::Without(names) => name != METRIC_NAME && !names.iter().any(|candidate| candidate == name),
-        }
-    }
-
-    pub fn labels(&self, labels: &Labels) -> Labels {
-        labels.filter(|name, _| self.holds(name))
-    }
 }
 
 /// Numbers label sets by key: equal keys get equal numbers, from 0 in order of first appearance.
@@ -291,6 +330,18 @@ impl Groups {
                 drop_name.push(false);
             }
             vec![0; table.len()]
+        } else if let Some((SeriesGroups { group_of, .. }, firsts)) = table.groups(key) {
+            let nameless = matches!(table.rows, Rows::Nameless { .. });
+            let held =
+                |labels: &Labels| labels.filter(|name, _| key.holds(name) && !(nameless && is_metadata_label(name)));
+            groups.extend(firsts.iter().map(held));
+            drop_name.resize(groups.len(), false);
+            if !table.drop_name.is_empty() {
+                for (series, group) in group_of.iter().enumerate() {
+                    drop_name[*group as usize] |= table.drops_name(series);
+                }
+            }
+            group_of
         } else {
             let group_of = KeyNumbers::default().of_table(key, table);
             let (labels, nameless) = table.key_labels();

@@ -6,7 +6,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use pilaster_model::{Histogram, Labels, Matcher, ReducedWindows, TimeRange};
+use pilaster_model::{Histogram, LabelKey, Labels, Matcher, ReducedWindows, SeriesGroups, TimeRange};
 
 /// Why a source could not answer.
 #[derive(Debug, thiserror::Error)]
@@ -30,8 +30,28 @@ pub trait Source: Send + Sync + Debug {
 
 /// The answer to one selector.
 pub trait Selection: Send + Sync + Debug {
-    /// Label sets, ascending; a series' position here is its index in [`SampleBatch`].
+    /// How many series there are.
+    fn len(&self) -> usize {
+        self.labels().len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Label sets, ascending; a series' position here is its index in [`SampleBatch`]. They may be made by the first who
+    /// asks for them, and most queries can do without.
     fn labels(&self) -> &[Labels];
+
+    /// Labels of the series at these positions, without making all.
+    fn labels_at(&self, positions: &[u32]) -> Vec<Labels> {
+        positions.iter().map(|&at| self.labels()[at as usize].clone()).collect()
+    }
+
+    /// The series in groups, where that is done at less cost than with all their [labels](Selection::labels).
+    fn groups(&self, _key: LabelKey<'_>) -> Option<SeriesGroups> {
+        None
+    }
 
     /// Positions of all series in the order in which they are read at least cost, where that is not theirs.
     fn reading_order(&self) -> Option<Vec<u32>> {

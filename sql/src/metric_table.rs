@@ -176,7 +176,7 @@ impl TableProvider for MetricTable {
             .source
             .select(&pushed.matchers, pushed.range)
             .map_err(|error| DataFusionError::External(Box::new(error)))?;
-        let series_count = selection.labels().len();
+        let series_count = selection.len();
         let note = self.snapshot.explain(&pushed, series_count);
         // A limited scan is served by the first series; partitions would only read more.
         let partition_count = if limit.is_some() {

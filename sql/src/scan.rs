@@ -53,7 +53,7 @@ pub struct SampleScan {
 impl SampleScan {
     /// The series that a partition reads.
     fn of_partition(&self, partition: usize) -> Vec<u32> {
-        let count = self.selection.labels().len();
+        let count = self.selection.len();
         let own = count * partition / self.partition_count..count * (partition + 1) / self.partition_count;
         match self.order.get_or_init(|| self.selection.reading_order()) {
             Some(order) => order[own].to_vec(),

@@ -30,7 +30,7 @@ pub use exemplars::{Exemplar, ExemplarOutcome, ExemplarStats, SeriesExemplars};
 pub use head::{HeadCardinality, RejectReason, SeriesRef};
 pub use home::{CacheStats, ObjectOptions, ObjectStats};
 pub use metadata::Metadata;
-pub use snapshot::{ReducedSamples, SelectPlan, SelectedSeries, SeriesSamples, Snapshot};
+pub use snapshot::{ReducedSamples, SelectPlan, SelectedSeries, SeriesSamples, SeriesSelection, Snapshot};
 pub use stats::Stats;
 pub use store::inspect;
 pub use store::{

@@ -1,5 +1,6 @@
 //! Reading: one consistent view of head and blocks.
 
+mod selection;
 mod union;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -9,11 +10,14 @@ use std::sync::Arc;
 use pilaster_model::{Columns, Histogram, Labels, Matcher, ReducedWindows, Reduction, TimeRange, is_stale};
 
 use crate::block::{AT_ONCE, Block, BlockError, BlockMeta, BlockSamples, FoundSamples, LiveBlock, ReducedValues};
-use crate::head::{Head, HeadView, Timelines};
+use crate::head::{Head, HeadSelection, HeadView, Timelines};
 use crate::store::View;
 use crate::tombstone::{Source, about, hidden};
 use crate::{Error, SeriesRef};
+use selection::Places;
 use union::SeriesUnion;
+
+pub use selection::SeriesSelection;
 
 /// Threads that read blocks of an object store for one call.
 const FAR_READERS: usize = 8;
@@ -261,28 +265,50 @@ impl Snapshot {
 
     /// Series that satisfy `matchers` and may have samples in `range`, ascending by labels, each label set once.
     pub fn select(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<SelectedSeries>, Error> {
+        Ok(match self.places(matchers, range)? {
+            Places::Head(in_head) => self.labelled(&in_head, range),
+            Places::Anywhere(series) => series,
+        })
+    }
+
+    fn places(&self, matchers: &[Matcher], range: TimeRange) -> Result<Places, Error> {
         let inner = &*self.0;
         let in_head = inner.head.select(matchers, range, inner.head_view);
-        let tombstones = about(&inner.view.tombstones, Source::Head);
-        let found: Vec<SelectedSeries> = in_head
-            .into_iter()
-            .filter(|(labels, _)| !is_covered(range, &hidden(&tombstones, labels)))
-            .map(|(labels, series)| SelectedSeries { labels, head: Some(series), blocks: Vec::new() })
-            .collect();
-        let mut union = SeriesUnion::of(found);
+        let with_labels = || SeriesUnion::of(self.labelled(&in_head, range));
+        let mut union = self.has_deletions_in_head().then(with_labels);
         self.for_blocks_in(range, |number, block| {
             let ids = ids_in(block, matchers, range);
             if ids.is_empty() {
                 return;
             }
             let tombstones = about(&inner.view.tombstones, Source::Block(&block.meta().name));
-            union.add(number, block, ids, |id, labels| {
+            union.get_or_insert_with(with_labels).add(number, block, ids, |id, labels| {
                 let there = block.series_range(id);
                 let there = TimeRange::new(there.min_ms.max(range.min_ms), there.max_ms.min(range.max_ms));
                 is_covered(there, &hidden(&tombstones, labels))
             });
         })?;
-        Ok(union.finish())
+        Ok(match union {
+            None => Places::Head(in_head),
+            Some(union) => Places::Anywhere(union.finish()),
+        })
+    }
+
+    /// Whether something in the head was deleted.
+    fn has_deletions_in_head(&self) -> bool {
+        !about(&self.0.view.tombstones, Source::Head).is_empty()
+    }
+
+    /// Those that are not deleted.
+    fn labelled(&self, in_head: &HeadSelection, range: TimeRange) -> Vec<SelectedSeries> {
+        let inner = &*self.0;
+        let tombstones = about(&inner.view.tombstones, Source::Head);
+        let labels = inner.head.labels_of(in_head).into_iter();
+        labels
+            .zip(in_head.series())
+            .filter(|(labels, _)| !is_covered(range, &hidden(&tombstones, labels)))
+            .map(|(labels, &series)| SelectedSeries { labels, head: Some(series), blocks: Vec::new() })
+            .collect()
     }
 
     /// Samples of a selected series in `range`.
@@ -301,10 +327,8 @@ impl Snapshot {
         Ok(self.read_for(&series, range, None)?.into_iter().map(|read| read.samples).collect())
     }
 
-    /// [`Snapshot::read_many`], except that what is `wanted` of floats comes out the same, bit for bit, from what is
-    /// returned: by the indexes of blocks, where they answer for all that a block has of a series. Where timestamps
-    /// alone are wanted, values may be anything but staleness markers.
-    pub fn read_reduced<'a>(
+    /// See [`SeriesSelection::read_reduced`].
+    fn read_reduced<'a>(
         &self,
         series: impl IntoIterator<Item = &'a SelectedSeries>,
         range: TimeRange,
@@ -379,43 +403,6 @@ impl Snapshot {
             out.push(ReducedSamples { samples, weights });
         }
         Ok(out)
-    }
-
-    /// Positions of `series` in the order that reads at least cost, where that is not theirs: neighbours in a block share
-    /// pages, neighbours in the head lie close together.
-    pub fn reading_order(&self, series: &[SelectedSeries]) -> Option<Vec<u32>> {
-        let place = |series: &SelectedSeries| match (series.blocks.last(), series.head) {
-            (Some(&place), _) => place,
-            (None, head) => (u32::MAX, head.map_or(0, SeriesRef::slot)),
-        };
-        let mut order: Vec<((u32, u32), u32)> = series.iter().map(place).zip(0..).collect();
-        if order.is_sorted() {
-            return None;
-        }
-        order.sort_unstable();
-        Some(order.into_iter().map(|(_, position)| position).collect())
-    }
-
-    /// Shows the newest sample in `range` of each of `series`, numbered by the caller; `false` where some are not told
-    /// without reading more, or are histograms.
-    pub fn newest<'a>(
-        &self,
-        series: impl IntoIterator<Item = (u32, &'a SelectedSeries)>,
-        range: TimeRange,
-        found: impl FnMut(u32, i64, f64),
-    ) -> bool {
-        let inner = &*self.0;
-        if !about(&inner.view.tombstones, Source::Head).is_empty() {
-            return false;
-        }
-        let mut in_head = Vec::new();
-        for (number, series) in series {
-            match series.head {
-                Some(reference) if series.blocks.is_empty() => in_head.push((number, reference)),
-                Some(_) | None => return false,
-            }
-        }
-        inner.head.newest(&in_head, range, inner.head_view, found)
     }
 
     /// What blocks hold of `series` in `range`, in the same order.

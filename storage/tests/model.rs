@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pilaster_model::{Labels, Matcher, TimeRange};
+use pilaster_model::{LabelKey, Labels, Matcher, SeriesGroups, TimeRange};
 use pilaster_storage::env::objects::sim::Bucket;
 use pilaster_storage::env::sim::Sim;
-use pilaster_storage::{ObjectOptions, RejectReason, Sample, SeriesSamples, Snapshot, Store, StoreOptions};
+use pilaster_storage::{
+    ObjectOptions, RejectReason, Sample, SelectedSeries, SeriesSamples, Snapshot, Store, StoreOptions,
+};
 use proptest::prelude::*;
 
 #[derive(Debug, Clone)]
@@ -72,19 +74,50 @@ fn labels(series: usize) -> Labels {
     Labels::from_pairs([("__name__", ["a", "b"][series % 2].to_owned()), ("series", series.to_string())])
 }
 
+/// `groups`, where there are some, are those of the labels of `found`.
+fn check_groups(groups: Option<SeriesGroups>, key: LabelKey<'_>, found: &[SelectedSeries]) {
+    let Some(groups) = groups else { return };
+    let mut known: Vec<Labels> = Vec::new();
+    let mut expected = SeriesGroups::default();
+    for (position, series) in (0..).zip(found) {
+        let held = key.labels(&series.labels);
+        let group = known.iter().position(|labels| *labels == held).unwrap_or(known.len());
+        if group == known.len() {
+            known.push(held);
+            expected.firsts.push(position);
+        }
+        expected.group_of.push(group as u32);
+    }
+    assert_eq!(groups, expected);
+}
+
 fn read(snapshot: &Snapshot, range: TimeRange) -> Samples {
     let found = snapshot.select(&[], range).unwrap();
     assert!(found.is_sorted_by(|a, b| a.labels < b.labels));
     let many = snapshot.read_many(&found, range).unwrap();
-    let mut order = snapshot.reading_order(&found).unwrap_or_else(|| (0..found.len() as u32).collect());
-    let in_order = snapshot.read_many(order.iter().map(|&at| &found[at as usize]), range).unwrap();
+    let selection = snapshot.find(&[], range).unwrap();
+    let all: Vec<u32> = (0..found.len() as u32).collect();
+    // Small groups of labels first: once all labels are made, they are not made by position any more.
+    let some: Vec<u32> = all.iter().copied().step_by(3).rev().collect();
+    assert!(selection.labels_at(&some).iter().eq(some.iter().map(|&at| &found[at as usize].labels)));
+    for names in [&[][..], &["__name__".to_owned()], &["series".to_owned(), "none".to_owned()]] {
+        for key in [LabelKey::With(names), LabelKey::Without(names)] {
+            check_groups(selection.groups(key), key, &found);
+            let metric = [Matcher::equal("__name__", "a")];
+            let some = snapshot.select(&metric, range).unwrap();
+            check_groups(snapshot.find(&metric, range).unwrap().groups(key), key, &some);
+        }
+    }
+    assert!(selection.labels().iter().eq(found.iter().map(|series| &series.labels)));
+    let mut order = selection.reading_order().unwrap_or_else(|| all.clone());
+    let in_order = selection.read(&order, range).unwrap();
     for (&at, read) in order.iter().zip(&in_order) {
         assert_eq!(many[at as usize], *read);
     }
     order.sort_unstable();
     assert!(order.into_iter().eq(0..found.len() as u32));
     let mut newest: Vec<(u32, i64, u64)> = Vec::new();
-    if snapshot.newest((0..).zip(&found), range, |at, ms, value| newest.push((at, ms, value.to_bits()))) {
+    if selection.newest(&all, range, |at, ms, value| newest.push((at, ms, value.to_bits()))) {
         let last =
             |(at, read): (u32, &SeriesSamples)| Some((at, *read.timestamps.last()?, read.values.last()?.to_bits()));
         assert_eq!(newest, (0..).zip(&many).filter_map(last).collect::<Vec<_>>());

@@ -215,7 +215,13 @@ impl Sampler {
             let windows = windows[*timeline as usize].get_or_insert_with(|| self.windows(timestamps_ms, weights));
             let (histograms, starts_ms) = (histograms.as_deref(), starts_ms.as_deref());
             let samples = Samples { timestamps_ms, weights, values, histograms, starts_ms };
-            let labels = table.noted_labels(*series);
+            let labels = match self {
+                // An error shows all of them.
+                Sampler::Instant(InstantCall { value: InstantValue::InfoTimestamp, .. }) => {
+                    &table.labels()[*series as usize]
+                }
+                Sampler::Instant(_) | Sampler::Range(_) => table.noted_labels(*series),
+            };
             match self {
                 Sampler::Instant(call) => {
                     call.apply(*series, labels, &samples, windows, &mut out, query)?;
@@ -252,7 +258,7 @@ impl Select {
     fn read(&self, chunk: usize, operators: &OperatorChain, query: &QueryState) -> Result<GridBatch, QueryError> {
         query.check()?;
         let start = chunk * self.chunk_series;
-        let end = (start + self.chunk_series).min(self.selection.labels().len());
+        let end = (start + self.chunk_series).min(self.selection.len());
         let rows = match &self.order {
             Some(order) => self.rows(&order[start..end], query)?,
             None => self.rows(&(start as u32..end as u32).collect::<Vec<u32>>(), query)?,
@@ -281,7 +287,7 @@ impl Select {
     }
 
     fn chunk_count(&self) -> usize {
-        self.selection.labels().len().div_ceil(self.chunk_series)
+        self.selection.len().div_ceil(self.chunk_series)
     }
 }
 
@@ -336,7 +342,7 @@ impl SelectExec {
 
 impl DisplayAs for SelectExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let series = self.select.selection.labels().len();
+        let series = self.select.selection.len();
         let call = match &self.select.sampler {
             Sampler::Instant(call) => match call.value {
                 InstantValue::Sample => "last".to_owned(),

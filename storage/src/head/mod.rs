@@ -16,9 +16,8 @@ mod epochs;
 mod index;
 mod numbers;
 mod open;
-mod order;
-mod postings;
 mod samples;
+mod selection;
 mod series;
 mod timelines;
 
@@ -30,11 +29,12 @@ use pilaster_model::{Columns, Histogram, Labels, METRIC_NAME, Matcher, TimeRange
 
 pub use epochs::Epochs;
 pub use index::{HeadCardinality, SameHash};
+pub use selection::HeadSelection;
 pub use timelines::Timelines;
 
 use index::{Identity, IdentityKey, Index};
 use samples::Scratch;
-use series::{HeadSeries, Newest};
+use series::HeadSeries;
 
 use crate::wal::WalSample;
 
@@ -238,22 +238,6 @@ impl Head {
         self.series_created.load(Ordering::Relaxed)
     }
 
-    /// Series that satisfy `matchers` and have samples in `range` for `view`, ascending by labels.
-    pub fn select(&self, matchers: &[Matcher], range: TimeRange, view: HeadView) -> Vec<(Labels, SeriesRef)> {
-        let series = self.visible(matchers, range, view);
-        self.index.read().sorted(&series)
-    }
-
-    fn visible(&self, matchers: &[Matcher], range: TimeRange, view: HeadView) -> Vec<SeriesRef> {
-        let mut found = self.index.read().resolve(matchers);
-        found.retain(|&series| {
-            let shard = self.shard_of(series).read();
-            let series = shard.find(series, self.shards.len());
-            series.is_some_and(|series| series.may_overlap(range, view.epoch, view.flushed))
-        });
-        found
-    }
-
     fn shard_of(&self, series: SeriesRef) -> &RwLock<Shard> {
         &self.shards[series.slot() as usize % self.shards.len()]
     }
@@ -283,32 +267,6 @@ impl Head {
         if let Some(series) = shard.find(series, self.shards.len()) {
             series.read(range, view.epoch, view.flushed, out);
         }
-    }
-
-    /// Shows the newest sample in `range` for `view` of each of these numbered series; `false` where one of them is a
-    /// histogram.
-    pub fn newest(
-        &self,
-        series: &[(u32, SeriesRef)],
-        range: TimeRange,
-        view: HeadView,
-        mut found: impl FnMut(u32, i64, f64),
-    ) -> bool {
-        let mask = self.shards.len() as u64 - 1;
-        let wanted = series.iter().fold(0u64, |wanted, (_, series)| wanted | 1 << (series.to_raw() & mask));
-        let guards: Vec<_> =
-            self.shards.iter().enumerate().map(|(i, shard)| (wanted >> i & 1 == 1).then(|| shard.read())).collect();
-        let mut columns = Columns::default();
-        for &(number, reference) in series {
-            let shard = guards[(reference.to_raw() & mask) as usize].as_ref();
-            let Some(series) = shard.and_then(|shard| shard.find(reference, self.shards.len())) else { continue };
-            match series.newest(range, view.epoch, view.flushed, &mut columns) {
-                Newest::Float(timestamp_ms, value) => found(number, timestamp_ms, value),
-                Newest::Histogram => return false,
-                Newest::None => {}
-            }
-        }
-        true
     }
 
     /// The series of `metric` (of none, where it is empty) that may have samples in `range` for `view`, in no order that
@@ -372,8 +330,9 @@ impl Head {
 }
 
 impl Shard {
+    /// `shard_count` is a power of two.
     fn find(&self, series: SeriesRef, shard_count: usize) -> Option<&HeadSeries> {
-        let local = series.slot() as usize / shard_count;
+        let local = series.slot() as usize >> shard_count.trailing_zeros();
         let entry = self.pages.get(local / PAGE)?.get(local % PAGE)?;
         entry.series.as_ref().filter(|_| entry.generation == series.generation())
     }

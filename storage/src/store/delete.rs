@@ -41,7 +41,7 @@ impl Store {
         blocks.extend(set_aside.map(|meta| meta.name.clone()));
         // Between appends: the log has exactly what the head was given.
         let (epoch, log_before) = self.head.epochs.end_epoch(|| self.wal.next_sequence());
-        let head = !self.head.select(matchers, range, HeadView { epoch, flushed: view.flushed }).is_empty();
+        let head = self.head.has_any(matchers, range, HeadView { epoch, flushed: view.flushed });
         self.head.epochs.release(epoch);
         if !head && blocks.is_empty() {
             return Ok(());

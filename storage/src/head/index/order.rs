@@ -5,8 +5,12 @@
 
 use std::cmp::Ordering;
 
+use super::SeriesRef;
+
 /// Selections of fewer series are sorted by their labels: that costs less than ranks for new series.
 const FEW: usize = 256;
+/// One in so many of all series is worth going through all of them.
+const WORTH_A_LIST: usize = 32;
 /// A slot without a rank.
 const NONE: u32 = u32::MAX;
 
@@ -38,31 +42,45 @@ impl Order {
         self.ranks.get(slot as usize).copied().unwrap_or(NONE)
     }
 
-    /// Sorts slots, all of them taken, by labels; each carries a number of the caller's. `is_taken` tells whether a slot
-    /// still is, and `compare` by labels.
+    /// The places in `series` in the order of labels. They ascend by slot, and all slots are taken. `is_taken` tells
+    /// whether a slot still is, and `compare` by labels.
     pub fn sort(
         &mut self,
-        slots: &mut [(u32, u32)],
+        series: &[SeriesRef],
         is_taken: impl Fn(u32) -> bool,
         compare: impl Fn(u32, u32) -> Ordering,
-    ) {
+    ) -> Vec<u32> {
         let all = self.sorted.len() + self.new.len();
-        if slots.len() >= FEW && !self.new.is_empty() {
-            self.sorted_since += slots.len();
+        if series.len() >= FEW && !self.new.is_empty() {
+            self.sorted_since += series.len();
             // Going through all series once must cost less than comparing the labels of these, and of those before.
             if self.sorted_since >= all / 16 {
                 self.sorted_since = 0;
                 self.give_ranks(&is_taken, &compare);
             }
         }
-        if slots.len() >= FEW && self.new.is_empty() {
-            slots.sort_unstable_by_key(|&(slot, _)| self.rank(slot));
-            return;
+        let ranks = series.iter().map(|series| self.rank(series.slot()));
+        if series.len() < FEW || !self.new.is_empty() {
+            let mut places: Vec<(u32, u32)> = ranks.zip(0..).collect();
+            let slot = |place: u32| series[place as usize].slot();
+            places.sort_unstable_by(|&(a, a_place), &(b, b_place)| match (a, b) {
+                (NONE, _) | (_, NONE) => compare(slot(a_place), slot(b_place)),
+                (a, b) => a.cmp(&b),
+            });
+            return places.into_iter().map(|(_, place)| place).collect();
         }
-        slots.sort_unstable_by(|&(a, _), &(b, _)| match (self.rank(a), self.rank(b)) {
-            (NONE, _) | (_, NONE) => compare(a, b),
-            (a, b) => a.cmp(&b),
-        });
+        if series.len() >= self.sorted.len() / WORTH_A_LIST {
+            // A list of all ranks, of which many are there: nothing is compared.
+            let mut place_at: Vec<u32> = vec![0; self.sorted.len()];
+            for (rank, place) in ranks.zip(1..) {
+                place_at[rank as usize] = place;
+            }
+            return place_at.into_iter().filter_map(|place| place.checked_sub(1)).collect();
+        }
+        let mut places: Vec<u64> =
+            ranks.zip(0..).map(|(rank, place): (u32, u64)| u64::from(rank) << 32 | place).collect();
+        places.sort_unstable();
+        places.into_iter().map(|place| place as u32).collect()
     }
 
     fn give_ranks(&mut self, is_taken: impl Fn(u32) -> bool, compare: impl Fn(u32, u32) -> Ordering) {
@@ -103,6 +121,19 @@ mod tests {
 
     use super::*;
 
+    fn check(
+        order: &mut Order,
+        labels: &BTreeMap<u32, (u16, u32)>,
+        slots: impl Iterator<Item = u32>,
+    ) -> Result<(), TestCaseError> {
+        let series: Vec<SeriesRef> = slots.map(|slot| SeriesRef::new(slot, 1)).collect();
+        let sorted = order.sort(&series, |slot| labels.contains_key(&slot), |a, b| labels[&a].cmp(&labels[&b]));
+        let mut expected: Vec<u32> = (0..series.len() as u32).collect();
+        expected.sort_by_key(|&place| labels[&series[place as usize].slot()]);
+        prop_assert_eq!(sorted, expected);
+        Ok(())
+    }
+
     proptest! {
         #[test]
         fn it_sorts_as_labels_do(steps in prop::collection::vec((0..2000u32, any::<u16>(), 0..8u8), 1..3000)) {
@@ -113,11 +144,8 @@ mod tests {
                     // A slot is given back before it is taken again.
                     0 => if labels.remove(&slot).is_some() { order.remove(slot) },
                     1 if slot % 20 == 0 => {
-                        let some = labels.keys().copied().filter(|key| key % (1 + slot / 20 % 3) == 0);
-                        let mut slots: Vec<(u32, u32)> = some.map(|slot| (slot, slot + 1)).collect();
-                        order.sort(&mut slots, |slot| labels.contains_key(&slot), |a, b| labels[&a].cmp(&labels[&b]));
-                        prop_assert!(slots.is_sorted_by_key(|(slot, _)| labels[slot]));
-                        prop_assert!(slots.iter().all(|(slot, number)| slot + 1 == *number));
+                        let some = labels.keys().copied().filter(|key| key % [1, 2, 3, 40][slot as usize / 20 % 4] == 0);
+                        check(&mut order, &labels, some)?;
                     }
                     _ => if let std::collections::btree_map::Entry::Vacant(entry) = labels.entry(slot) {
                         entry.insert((label, slot));
@@ -125,9 +153,20 @@ mod tests {
                     },
                 }
             }
-            let mut slots: Vec<(u32, u32)> = labels.keys().map(|&slot| (slot, 0)).collect();
-            order.sort(&mut slots, |slot| labels.contains_key(&slot), |a, b| labels[&a].cmp(&labels[&b]));
-            prop_assert!(slots.is_sorted_by_key(|(slot, _)| labels[slot]));
+            check(&mut order, &labels, labels.keys().copied())?;
+        }
+    }
+
+    #[test]
+    fn one_in_many_is_sorted_by_ranks_alone() {
+        let mut order = Order::default();
+        let labels: BTreeMap<u32, (u16, u32)> =
+            (0..12_000u32).map(|slot| (slot, ((slot * 7919 % 12_007) as u16, slot))).collect();
+        labels.keys().for_each(|&slot| order.insert(slot));
+        check(&mut order, &labels, labels.keys().copied()).unwrap();
+        assert!(order.new.is_empty() && 12_000 / 40 >= FEW && 40 > WORTH_A_LIST);
+        for one_in in [40, 30, 1] {
+            check(&mut order, &labels, labels.keys().copied().filter(|slot| slot % one_in == 0)).unwrap();
         }
     }
 }

@@ -60,6 +60,13 @@ impl Postings {
         }
     }
 
+    pub fn contains(&self, slot: u32) -> bool {
+        match self {
+            Postings::Few(slots) => slots.binary_search(&slot).is_ok(),
+            Postings::Many(slots) => slots.contains(slot),
+        }
+    }
+
     pub fn add_to(&self, set: &mut RoaringBitmap) {
         match self {
             Postings::Few(slots) => set.extend(slots.iter().copied()),

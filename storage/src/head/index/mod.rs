@@ -3,83 +3,35 @@
 //! Label pairs are interned: a series is a list of pair numbers, and a pair knows its series. So ten labels cost a
 //! series forty bytes here and about as much in postings, however long their text is.
 
+mod cardinality;
+mod groups;
+mod identity;
+mod order;
+mod postings;
+mod resolve;
+
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use pilaster_model::{Labels, METRIC_NAME, MatchOp, Matcher, put_identity};
+use pilaster_model::Labels;
 use roaring::RoaringBitmap;
-use twox_hash::XxHash64;
 
 use super::SeriesRef;
-use super::order::Order;
-use super::postings::Postings;
+use order::Order;
+use postings::Postings;
 
-/// What the head holds most of; lists descend by count.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct HeadCardinality {
-    pub series: u64,
-    pub label_pairs: u64,
-    /// Distinct values of a label name.
-    pub values_by_label: Vec<(String, u64)>,
-    /// Bytes of the distinct values of a label name.
-    pub bytes_by_label: Vec<(String, u64)>,
-    pub series_by_metric: Vec<(String, u64)>,
-    /// Under `name=value`.
-    pub series_by_pair: Vec<(String, u64)>,
-}
-
-/// Hashes of labels need no second hash.
-#[derive(Debug, Default)]
-pub struct SameHash(u64);
-
-impl Hasher for SameHash {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-}
+pub use cardinality::HeadCardinality;
+pub use groups::Grouping;
+pub use identity::{Identity, IdentityKey, SameHash};
 
 #[derive(Debug)]
 struct Pair {
     name: Arc<str>,
     value: Arc<str>,
     postings: Postings,
-}
-
-/// What tells a label set from all others: two hashes of the same bytes, one of them with a key that nobody outside
-/// knows. Equal means the same labels: 128 bits do not meet by chance, and nobody can make them meet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity {
-    /// [`Labels::hash64`].
-    pub hash: u64,
-    check: u64,
-}
-
-/// The key of this process.
-#[derive(Debug, Default)]
-pub struct IdentityKey(RandomState);
-
-impl IdentityKey {
-    /// The identity of the label set with these pairs, ascending by name and none of them empty.
-    pub fn identity<'a>(&self, pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Identity {
-        let mut bytes = Vec::with_capacity(256);
-        put_identity(pairs, &mut bytes);
-        let mut check = self.0.build_hasher();
-        check.write(&bytes);
-        Identity { hash: XxHash64::oneshot(0, &bytes), check: check.finish() }
-    }
 }
 
 #[derive(Debug)]
@@ -222,7 +174,10 @@ impl Index {
     }
 
     fn pairs_of(&self, slot: u32) -> impl Iterator<Item = (&str, &str)> + Clone {
-        let pairs = self.series.get(slot as usize).and_then(Option::as_ref).map_or(&[][..], |entry| &entry.pairs);
+        self.texts(self.series.get(slot as usize).and_then(Option::as_ref).map_or(&[][..], |entry| &entry.pairs))
+    }
+
+    fn texts(&self, pairs: &[u32]) -> impl Iterator<Item = (&str, &str)> + Clone {
         pairs.iter().filter_map(|&pair| self.pairs[pair as usize].as_ref()).map(|pair| (&*pair.name, &*pair.value))
     }
 
@@ -240,17 +195,10 @@ impl Index {
         self.reference(series.slot()) == Some(series)
     }
 
-    /// Labels and references of those of `series` that are not forgotten, ascending by labels.
-    pub fn sorted(&self, series: &[SeriesRef]) -> Vec<(Labels, SeriesRef)> {
-        // They come ascending by slot. Neighbouring slots lie close together, neighbours by labels far apart: so labels
-        // are made before they are sorted.
-        let labels = |&series: &SeriesRef| Some((self.labels(series)?, series));
-        let mut made: Vec<Option<(Labels, SeriesRef)>> = series.iter().map(labels).collect();
-        let made_at = made.iter().zip(0..).filter_map(|(one, at)| Some((one.as_ref()?.1.slot(), at)));
-        let mut sorted: Vec<(u32, u32)> = made_at.collect();
+    /// The places in `series`, which ascend by slot and are not forgotten, in the order of labels.
+    pub fn sorted(&self, series: &[SeriesRef]) -> Vec<u32> {
         let is_taken = |slot: u32| self.series.get(slot as usize).is_some_and(Option::is_some);
-        self.order.lock().sort(&mut sorted, is_taken, |a, b| self.compare(a, b));
-        sorted.into_iter().filter_map(|(_, at)| made[at as usize].take()).collect()
+        self.order.lock().sort(series, is_taken, |a, b| self.compare(a, b))
     }
 
     /// The order of the labels of two series.
@@ -266,100 +214,9 @@ impl Index {
         }
     }
 
-    /// The series that satisfy all `matchers`, ascending by slot.
-    pub fn resolve(&self, matchers: &[Matcher]) -> Vec<SeriesRef> {
-        self.resolve_slots(matchers).into_iter().filter_map(|slot| self.reference(slot)).collect()
-    }
-
-    fn resolve_slots(&self, matchers: &[Matcher]) -> RoaringBitmap {
-        let mut found: Option<RoaringBitmap> = None;
-        // Conditions that name their values first: they are look-ups, and make the rest small.
-        let (literal, mut rest): (Vec<&Matcher>, Vec<&Matcher>) =
-            matchers.iter().partition(|m| !m.matches_empty() && !is_negative(m) && literals(m).is_some());
-        for matcher in literal {
-            let mut set = RoaringBitmap::new();
-            for value in literals(matcher).unwrap_or_default() {
-                if let Some(postings) = self.postings(matcher.name(), value) {
-                    postings.add_to(&mut set);
-                }
-            }
-            let set = found.map_or_else(|| set.clone(), |found| found & &set);
-            if set.is_empty() {
-                return set;
-            }
-            found = Some(set);
-        }
-        // Of the others those that ask for a label come first: they do not begin with all series.
-        rest.sort_by_key(|matcher| matcher.matches_empty());
-        for matcher in rest {
-            let value_count = self.names.get(matcher.name()).map_or(0, |name| name.values.len() as u64);
-            let set = match found {
-                Some(found) if found.len() < value_count => self.filter(found, matcher),
-                Some(found) if matcher.matches_empty() => found - self.union(matcher, false),
-                Some(found) => found & self.union(matcher, true),
-                None if matcher.matches_empty() => &self.all - self.union(matcher, false),
-                None => self.union(matcher, true),
-            };
-            if set.is_empty() {
-                return set;
-            }
-            found = Some(set);
-        }
-        found.unwrap_or_else(|| self.all.clone())
-    }
-
-    fn postings(&self, name: &str, value: &str) -> Option<&Postings> {
-        let pair = *self.names.get(name)?.values.get(value)?;
-        self.pairs[pair as usize].as_ref().map(|pair| &pair.postings)
-    }
-
-    /// The series with a value of the label for which the matcher says `verdict`.
-    fn union(&self, matcher: &Matcher, verdict: bool) -> RoaringBitmap {
-        let mut set = RoaringBitmap::new();
-        let Some(name) = self.names.get(matcher.name()) else { return set };
-        let mut add = |pair: u32| {
-            if let Some(pair) = &self.pairs[pair as usize] {
-                pair.postings.add_to(&mut set);
-            }
-        };
-        // The negative forms refuse exactly the literals of the positive ones.
-        match literals(matcher) {
-            Some(values) if verdict != is_negative(matcher) => {
-                for value in values {
-                    name.values.get(value).into_iter().for_each(|&pair| add(pair));
-                }
-            }
-            Some(_) | None => {
-                for (value, &pair) in &name.values {
-                    if matcher.matches(value) == verdict {
-                        add(pair);
-                    }
-                }
-            }
-        }
-        set
-    }
-
-    /// Asks series one by one; each value once.
-    fn filter(&self, set: RoaringBitmap, matcher: &Matcher) -> RoaringBitmap {
-        let Some(name) = self.names.get(matcher.name()) else {
-            return if matcher.matches_empty() { set } else { RoaringBitmap::new() };
-        };
-        let mut verdicts: HashMap<u32, bool> = HashMap::new();
-        let matches_empty = matcher.matches_empty();
-        let verdict_of = |slot: &u32| {
-            let entry = self.series.get(*slot as usize).and_then(Option::as_ref);
-            let pairs = entry.map_or(&[][..], |entry| &entry.pairs);
-            let value = pairs.iter().find_map(|&number| {
-                let pair = self.pairs[number as usize].as_ref()?;
-                Arc::ptr_eq(&pair.name, &name.name).then_some((number, &pair.value))
-            });
-            match value {
-                Some((number, value)) => *verdicts.entry(number).or_insert_with(|| matcher.matches(value)),
-                None => matches_empty,
-            }
-        };
-        set.into_iter().filter(verdict_of).collect()
+    /// Whether a series has this label.
+    pub fn has_name(&self, name: &str) -> bool {
+        self.names.contains_key(name)
     }
 
     /// Names of all labels, ascending.
@@ -409,27 +266,6 @@ impl Index {
         values.into_iter().map(str::to_owned).collect()
     }
 
-    pub fn cardinality(&self, limit: usize) -> HeadCardinality {
-        let pairs = || self.pairs.iter().flatten();
-        let names = || self.names.values();
-        let bytes = |name: &Name| name.values.keys().map(|value| value.len() as u64).sum();
-        let by_metric = pairs().filter(|pair| &*pair.name == METRIC_NAME);
-        let text = |(name, count): (&str, u64)| (name.to_owned(), count);
-        let pair_text = |((name, value), count): ((&str, &str), u64)| (format!("{name}={value}"), count);
-        let values_by_label = largest(names().map(|name| (&*name.name, name.values.len() as u64)), limit);
-        let bytes_by_label = largest(names().map(|name| (&*name.name, bytes(name))), limit);
-        let series_by_metric = largest(by_metric.map(|pair| (&*pair.value, pair.postings.len())), limit);
-        let series_by_pair = largest(pairs().map(|pair| ((&*pair.name, &*pair.value), pair.postings.len())), limit);
-        HeadCardinality {
-            series: self.series_count(),
-            label_pairs: pairs().count() as u64,
-            values_by_label: values_by_label.into_iter().map(text).collect(),
-            bytes_by_label: bytes_by_label.into_iter().map(text).collect(),
-            series_by_metric: series_by_metric.into_iter().map(text).collect(),
-            series_by_pair: series_by_pair.into_iter().map(pair_text).collect(),
-        }
-    }
-
     /// Rough bytes of memory.
     pub fn memory_bytes(&self) -> usize {
         let pairs: usize = self
@@ -449,45 +285,11 @@ impl Index {
     }
 }
 
-fn is_negative(matcher: &Matcher) -> bool {
-    matches!(matcher.op(), MatchOp::NotEqual | MatchOp::NotRegex)
-}
-
-/// The finite set of values that the matcher accepts, or refuses when it is negative.
-fn literals(matcher: &Matcher) -> Option<Vec<&str>> {
-    match matcher.op() {
-        MatchOp::Equal | MatchOp::NotEqual => Some(vec![matcher.value()]),
-        MatchOp::Regex | MatchOp::NotRegex => {
-            matcher.literal_values().map(|values| values.iter().map(String::as_str).collect())
-        }
-    }
-}
-
-/// The `limit` largest counts, descending; equal ones in the order of their keys.
-fn largest<K: Ord>(counts: impl Iterator<Item = (K, u64)>, limit: usize) -> Vec<(K, u64)> {
-    let order = |a: &(K, u64), b: &(K, u64)| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0));
-    let mut counts: Vec<_> = counts.collect();
-    if limit < counts.len() {
-        counts.select_nth_unstable_by(limit, order);
-        counts.truncate(limit);
-    }
-    counts.sort_unstable_by(order);
-    counts
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use pilaster_model::Matcher;
 
-    #[test]
-    fn the_largest_come_first() {
-        let counts = [("b", 2), ("a", 2), ("c", 9), ("d", 1)];
-        for (limit, expected) in
-            [(0, &[][..]), (2, &[("c", 9), ("a", 2)]), (9, &[("c", 9), ("a", 2), ("b", 2), ("d", 1)])]
-        {
-            assert_eq!(largest(counts.into_iter(), limit), expected);
-        }
-    }
+    use super::*;
 
     #[test]
     fn series_come_and_go() {
