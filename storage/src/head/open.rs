@@ -10,10 +10,11 @@
 //!
 //! Like [`super::chunk`] it keeps every bit.
 
-use pilaster_model::Columns;
+mod read;
 
-use super::numbers::{take_byte, take_u64};
 use crate::decimal::{MOST_DIGITS, is_decimal, scaled, unscaled};
+
+pub use read::read;
 
 /// Most bytes of one sample.
 const LONGEST: usize = 1 + 8 + 9;
@@ -155,69 +156,9 @@ impl State {
     }
 }
 
-/// Appends the `count` samples of a run whose timestamps are at most `max_ms`.
-pub fn read(mut bytes: &[u8], count: usize, max_ms: i64, out: &mut Columns) {
-    if count == 0 {
-        return;
-    }
-    let bytes = &mut bytes;
-    let mut timestamp_ms = take_u64(bytes) as i64;
-    let mut bits = take_u64(bytes);
-    let mut digits = take_byte(bytes).min(MOST_DIGITS);
-    let mut step_ms = 0i64;
-    for index in 0..count {
-        if index > 0 {
-            let control = take_byte(bytes);
-            let distance = match control >> 6 {
-                SAME_STEP => step_ms,
-                1 => step_ms.wrapping_add(take_signed(bytes, 1)),
-                2 => step_ms.wrapping_add(take_signed(bytes, 2)),
-                _ => take_signed(bytes, 8),
-            };
-            timestamp_ms = timestamp_ms.wrapping_add(distance);
-            step_ms = u32::try_from(distance).map_or(0, i64::from);
-            match control & 63 {
-                SAME_VALUE => {}
-                len @ 1..=WIDEST_CHANGE => {
-                    let change = take_signed(bytes, usize::from(len));
-                    let integer = scaled(f64::from_bits(bits), digits).wrapping_add(change);
-                    bits = unscaled(integer, digits).to_bits();
-                }
-                NEW_DIGITS => {
-                    digits = take_byte(bytes).min(MOST_DIGITS);
-                    let change = take_signed(bytes, 8);
-                    let integer = scaled(f64::from_bits(bits), digits).wrapping_add(change);
-                    bits = unscaled(integer, digits).to_bits();
-                }
-                code => {
-                    let Some(&(leading, len)) = SHAPES.get(usize::from(code.wrapping_sub(FIRST_SHAPE))) else { return };
-                    let Some((changed, rest)) = bytes.split_at_checked(usize::from(len)) else { return };
-                    *bytes = rest;
-                    let mut xor = [0u8; 8];
-                    xor[usize::from(leading)..usize::from(leading + len)].copy_from_slice(changed);
-                    bits ^= u64::from_be_bytes(xor);
-                }
-            }
-        }
-        if timestamp_ms > max_ms {
-            return;
-        }
-        out.timestamps.push(timestamp_ms);
-        out.values.push(f64::from_bits(bits));
-    }
-}
-
-/// A little-endian number of `len` bytes, 8 at most.
-fn take_signed(bytes: &mut &[u8], len: usize) -> i64 {
-    let Some((taken, rest)) = bytes.split_at_checked(len) else { return 0 };
-    *bytes = rest;
-    let raw = taken.iter().rev().fold(0u64, |raw, &byte| raw << 8 | u64::from(byte));
-    let unused = 64 - 8 * len as u32;
-    ((raw << unused) as i64) >> unused
-}
-
 #[cfg(test)]
 mod tests {
+    use pilaster_model::Columns;
     use proptest::prelude::*;
 
     use super::*;
@@ -230,15 +171,19 @@ mod tests {
             bytes.extend_from_slice(state.next(timestamp_ms, value.to_bits()).as_slice());
         }
         let mut out = Columns::default();
-        read(&bytes, samples.len(), i64::MAX, &mut out);
+        read(&bytes, samples.len(), i64::MIN, i64::MAX, &mut out);
         let (timestamps, values): (Vec<i64>, Vec<u64>) =
             samples.iter().map(|(ms, value)| (ms, value.to_bits())).unzip();
         assert_eq!(out.timestamps, timestamps);
         assert_eq!(out.values.iter().map(|value| value.to_bits()).collect::<Vec<_>>(), values);
         let middle_ms = timestamps[samples.len() / 2];
         out.clear();
-        read(&bytes, samples.len(), middle_ms, &mut out);
+        read(&bytes, samples.len(), i64::MIN, middle_ms, &mut out);
         assert_eq!(out.timestamps, timestamps[..=samples.len() / 2]);
+        let tail = &values[samples.len() / 2..];
+        out.clear();
+        read(&bytes, samples.len(), middle_ms, i64::MAX, &mut out);
+        assert!(out.values.iter().map(|value| value.to_bits()).eq(tail.iter().copied()));
         bytes.len()
     }
 
@@ -265,7 +210,13 @@ mod tests {
 
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), count in 0..255usize) {
-            read(&bytes, count, i64::MAX, &mut Columns::default());
+            let mut columns = Columns::default();
+            read(&bytes, count, i64::MIN, i64::MAX, &mut columns);
+            let mut slowly = Columns::default();
+            read::slowly(&bytes, count, i64::MAX, &mut slowly);
+            prop_assert_eq!(&columns.timestamps, &slowly.timestamps);
+            let bits = |columns: &Columns| columns.values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+            prop_assert_eq!(bits(&columns), bits(&slowly));
         }
     }
 

@@ -85,7 +85,7 @@ impl Samples {
         let Scratch { columns, bytes } = scratch;
         columns.clear();
         let open_at = self.open_at as usize;
-        open::read(&self.room[open_at..], usize::from(self.open_count), i64::MAX, columns);
+        open::read(&self.room[open_at..], usize::from(self.open_count), i64::MIN, i64::MAX, columns);
         bytes.clear();
         let digits = chunk::put_body(&columns.timestamps, &columns.values, bytes);
         let body = bytes.len();
@@ -167,7 +167,7 @@ impl Samples {
             }
         }
         if open_first_ms.is_some_and(|first_ms| first_ms <= max_ms) {
-            open::read(&self.room[self.open_at as usize..], usize::from(self.open_count), max_ms, out);
+            open::read(&self.room[self.open_at as usize..], usize::from(self.open_count), min_ms, max_ms, out);
         }
         let keep = before + out.timestamps[before..].partition_point(|&ms| ms <= max_ms);
         out.timestamps.truncate(keep);
