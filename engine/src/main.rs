@@ -1,11 +1,10 @@
 //! The program `pilaster`: the server by Prometheus's flags, and a few commands.
 
+mod allocator;
+
 use std::process::ExitCode;
 
 use pilaster_engine::{build, export, flags, import, logging, server, test_promql, tsdb};
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Prometheus's code for a command line or a configuration that cannot be used.
 const UNUSABLE: u8 = 2;
@@ -24,6 +23,7 @@ fn command<'w, 't>(words: &'w [&'t str]) -> Option<(Command, &'w [&'t str])> {
 }
 
 fn main() -> ExitCode {
+    allocator::give_memory_back();
     let words: Vec<String> = std::env::args().skip(1).collect();
     let plain: Vec<&str> = words.iter().map(String::as_str).collect();
     if let Some((run, rest)) = command(&plain) {
