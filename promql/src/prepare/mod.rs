@@ -44,8 +44,10 @@ pub(crate) use invariance::unwrap_parens;
 use node::Node;
 use times::QueryRange;
 
-/// Samples of a series beyond which chunks do not get smaller any more.
+/// Samples of a series beyond which chunks do not get smaller any more …
 const LONG_SERIES: usize = 16_384;
+/// … until one would take so many together, which a partition has in memory.
+const CHUNK_SAMPLES: usize = 1 << 20;
 
 /// The options that change what a query means or how it runs.
 #[derive(Debug, Clone)]
@@ -230,7 +232,8 @@ impl Preparer {
         let range_ms = range.max_ms.saturating_sub(range.min_ms).max(0) as usize;
         let cost = width.max(range_ms / 15_000).max(1);
         // Neighbours share pages, and every chunk decodes its pages anew: long series too are read some at a time.
-        let chunk_series = (self.options.partition_cells / 2 / cost.min(LONG_SERIES)).clamp(1, 1024);
+        let chunk_series = self.options.partition_cells / 2 / cost.min(LONG_SERIES);
+        let chunk_series = chunk_series.min(CHUNK_SAMPLES / cost).clamp(1, 1024);
         let partitions =
             (table.len() * cost / self.options.partition_cells.max(1)).clamp(1, self.options.partitions.max(1));
         let stats_only = evaluation.histogram_stats && !evaluation.needs_buckets;
