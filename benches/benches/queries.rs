@@ -1,5 +1,5 @@
 //! Whole queries inside the process: text in, values out. Over flushed blocks, per input sample; over the head, per
-//! query; one window over a week of merged blocks, by their summaries and by all samples.
+//! query; windows of weeks over merged blocks, by their summaries and by all samples.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -166,29 +166,41 @@ impl Selection for AllOfSelection {
     }
 }
 
-fn over_a_week(criterion: &mut Criterion) {
-    const INSTANCES: usize = 20;
-    let loaded = load(INSTANCES, 7 * 24 * 60, true);
-    for _ in 0..20 {
-        loaded.store.maintain().expect("maintained");
-    }
+/// Five weeks, so that the end of the last day is still in small blocks.
+fn over_weeks(criterion: &mut Criterion) {
+    const INSTANCES: usize = 4;
+    const DAY_MS: i64 = 86_400_000;
+    let loaded = load(INSTANCES, 35 * 24 * 60, true);
+    loaded.store.maintain().expect("maintained");
     let (runtime, engine) = (runtime(), engine());
-    let mut group = criterion.benchmark_group("a window of a week");
+    let mut group = criterion.benchmark_group("windows of weeks");
     group.sample_size(10);
-    for query in [
-        "max_over_time(node_load1[7d])",
-        "avg_over_time(up[7d])",
-        "increase(http_request_duration_seconds_bucket[7d])",
-        "count_over_time(http_requests_total[7d])",
-        "rate(http_requests_total[7d])",
+    for (query, days) in [
+        ("max_over_time(node_load1[30d])", 0),
+        ("max_over_time(node_load1[7d])", 0),
+        ("avg_over_time(up[8d])", 0),
+        ("increase(http_request_duration_seconds_bucket[30d])", 0),
+        ("count_over_time(http_requests_total[30d])", 0),
+        // They fall on most days.
+        ("rate(http_requests_total[30d])", 0),
+        ("max_over_time(node_load1[7d])", 28),
+        ("increase(http_request_duration_seconds_bucket[1d])", 28),
     ] {
         for all in [false, true] {
-            let name = format!("{query}, {}", if all { "all samples" } else { "summaries" });
+            let graph = if days > 0 { format!(" at {days} midnights") } else { String::new() };
+            let name = format!("{query}{graph}, {}", if all { "all samples" } else { "summaries" });
             group.bench_function(name, |bencher| {
                 bencher.iter(|| {
                     let source = StoreSource::new(loaded.store.snapshot());
                     let source: Arc<dyn Source> = if all { Arc::new(AllSamples(source)) } else { Arc::new(source) };
-                    runtime.block_on(engine.instant(source, black_box(query), loaded.end_ms)).expect("answered")
+                    // Graphs of days begin at midnight, as dashboards ask for them.
+                    let last_ms = loaded.end_ms / DAY_MS * DAY_MS;
+                    let first_ms = last_ms - (days - 1).max(0) * DAY_MS;
+                    let answer = match days {
+                        0 => runtime.block_on(engine.instant(source, black_box(query), loaded.end_ms)),
+                        _ => runtime.block_on(engine.range(source, black_box(query), first_ms, last_ms, DAY_MS)),
+                    };
+                    answer.expect("answered")
                 });
             });
         }
@@ -196,5 +208,5 @@ fn over_a_week(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, over_blocks, over_head, over_a_week);
+criterion_group!(benches, over_blocks, over_head, over_weeks);
 criterion_main!(benches);

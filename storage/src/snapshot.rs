@@ -434,6 +434,7 @@ impl Snapshot {
         let mut found = Vec::with_capacity(wanted_of.len());
         let mut rows = vec![0; series.len()];
         let mut last_ms = vec![i64::MIN; series.len()];
+        let mut reducible_rows = vec![0; if wanted_windows.is_some() { series.len() } else { 0 }];
         for (of, samples) in wanted_of.iter().zip(find_in_blocks(&wanted_of, range, wanted_windows)) {
             let samples = samples?;
             let tombstones = about(&self.0.view.tombstones, Source::Block(&of.block.meta().name));
@@ -444,11 +445,16 @@ impl Snapshot {
                 let follows = last_ms[position] < *first || rows[position] == 0;
                 out[position].consecutive &=
                     follows && samples.is_plain(at) && hidden(&tombstones, &series[position].labels).is_empty();
+                if wanted_windows.is_some_and(|wanted| out[position].consecutive && samples.is_reducible(at, wanted)) {
+                    reducible_rows[position] += samples.timestamps(at).len();
+                }
                 last_ms[position] = *last;
                 rows[position] += samples.timestamps(at).len();
             }
             found.push((of, samples, tombstones));
         }
+        // A series that is reduced shares its timestamps with nobody: for less than half of its samples it is dearer.
+        let wanted_of_series = |position: usize| wanted_windows.filter(|_| reducible_rows[position] * 2 > rows[position]);
         for (of, mut samples, tombstones) in found {
             for (at, &(_, position)) in of.wanted.iter().enumerate() {
                 let timestamps = samples.timestamps(at).clone();
@@ -457,10 +463,11 @@ impl Snapshot {
                 }
                 let from_blocks = &mut out[position];
                 if from_blocks.consecutive {
-                    if wanted_windows.is_some_and(|wanted| from_blocks.push_reduced(&mut samples, at, wanted)) {
+                    let wanted = wanted_of_series(position);
+                    if wanted.is_some_and(|wanted| from_blocks.push_reduced(&mut samples, at, wanted)) {
                         continue;
                     }
-                    from_blocks.push(&mut samples, at, wanted_windows, rows[position])?;
+                    from_blocks.push(&mut samples, at, wanted, rows[position])?;
                 } else {
                     let samples = samples_of(samples.samples(at).map_err(unreadable)?);
                     let samples = samples.without(&hidden(&tombstones, &series[position].labels));

@@ -12,7 +12,7 @@ use pilaster_model::{Histogram, Labels, Matcher, ReducedWindows, TimeRange};
 
 use super::file::{CheckedFile, read_whole};
 use super::index::{Index, Part};
-use super::reduce::{Reduced, ReducedTimelines};
+use super::reduce::{Reduced, ReducedTimelines, is_reducible};
 use super::shelf::{Decoders, Shared};
 use super::source::{BlockFiles, Copy, LocalBlocks};
 use super::{BlockError, BlockMeta, FileMeta, postings, rebuild, seal, verify};
@@ -276,6 +276,14 @@ impl FoundSamples<'_> {
     pub fn is_plain(&self, at: usize) -> bool {
         let (index, id) = (&self.reader.block.index, self.items[at].id);
         index.count(Part::Histograms, id) == 0 && index.count(Part::Starts, id) == 0
+    }
+
+    /// Whether [`FoundSamples::reduced`] answers for the `at`th series, which has to be plain.
+    pub fn is_reducible(&self, at: usize, wanted: &ReducedWindows) -> bool {
+        let (index, item) = (&self.reader.block.index, &self.items[at]);
+        let all = item.rows.len() == index.series(item.id).rows as usize;
+        let ends = item.timestamps.first().zip(item.timestamps.last());
+        ends.is_some_and(|(&first_ms, &last_ms)| is_reducible(index, item.id, wanted, first_ms, last_ms, all))
     }
 
     /// Samples that stand for those of the `at`th series, which has to be plain, where the index answers for them.
