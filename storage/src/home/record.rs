@@ -137,9 +137,33 @@ impl Record {
                 record.store(&mut manifest)?;
                 manifest
             }
+            Err(Error::Corrupt { reason, .. })
+                if record.pointer.known != 0 || (take_over && copy.blocks.is_empty()) =>
+            {
+                record.rebuild(&reason)?
+            }
+            Err(Error::Corrupt { path, reason }) => {
+                let reason = format!(
+                    "{reason}; where no other data directory uses these blocks any more, take them over \
+                     (storage.blocks.take-over) from an empty one: then it is made again from the blocks that are there"
+                );
+                return Err(Error::Corrupt { path, reason });
+            }
             Err(error) => return Err(error),
         };
         Ok((record, manifest))
+    }
+
+    /// Puts a manifest in the place of the damaged one, which is kept under another name, made from the blocks there.
+    fn rebuild(&mut self, reason: &str) -> Result<Manifest, Error> {
+        let mut manifest = recover::rebuild_from_objects(&self.objects, reason)?;
+        if let Some((damaged, version)) = self.stored()? {
+            self.objects.put(&format!("{FILE}.damaged"), damaged, Put::Always).map_err(Error::Objects)?;
+            self.version = Some(version);
+        }
+        self.settled = true;
+        self.store(&mut manifest)?;
+        Ok(manifest)
     }
 
     /// Whether what stands in the store is what we know.
