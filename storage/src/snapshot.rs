@@ -454,7 +454,8 @@ impl Snapshot {
             found.push((of, samples, tombstones));
         }
         // A series that is reduced shares its timestamps with nobody: for less than half of its samples it is dearer.
-        let wanted_of_series = |position: usize| wanted_windows.filter(|_| reducible_rows[position] * 2 > rows[position]);
+        let wanted_of_series =
+            |position: usize| wanted_windows.filter(|_| reducible_rows[position] * 2 > rows[position]);
         for (of, mut samples, tombstones) in found {
             for (at, &(_, position)) in of.wanted.iter().enumerate() {
                 let timestamps = samples.timestamps(at).clone();

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use pilaster_model::Labels;
 
 use super::maintenance::Maintenance;
-use super::merge::Window;
+use super::merge::{Haste, Window};
 use super::{Store, View};
 use crate::Error;
 use crate::block::BlockMeta;
@@ -23,7 +23,7 @@ const WIDTHS: [i64; 3] = [1, 3, 12];
 /// Late blocks of a window that are worth rewriting the large one beside them.
 const MANY: usize = 4;
 impl Store {
-    /// Merges until nothing is left to merge. The caller merges alone.
+    /// Merges until nothing is left to merge, or a request wants to. The caller merges alone.
     ///
     /// # Errors
     /// The first thing that failed. A window with a damaged block is left alone until the store is opened again.
@@ -36,7 +36,8 @@ impl Store {
                 (window, self.current_view())
             };
             match self.merge(&view, &window, &|_| true) {
-                Ok(_) => {
+                Ok(None) => return result,
+                Ok(Some(_)) => {
                     self.counters.compactions.fetch_add(1, Ordering::Relaxed);
                 }
                 Err(error) => {
@@ -83,7 +84,7 @@ impl Store {
                 // The old and the new stand beside each other for a while.
                 if bytes.saturating_add(bytes / 4) < free_bytes {
                     let names = blocks.into_iter().map(|block| block.name.clone()).collect();
-                    return Some(Window { start_ms, level, names });
+                    return Some(Window { start_ms, level, names, haste: Haste::Leisure });
                 }
             }
         }
@@ -91,18 +92,23 @@ impl Store {
     }
 
     /// Writes a block again without what is deleted, and without the series that `keep` does not want. The names of
-    /// what takes its place. The caller merges alone.
-    pub(super) fn rewrite(&self, name: String, keep: &(dyn Fn(&Labels) -> bool + Sync)) -> Result<Vec<String>, Error> {
+    /// what takes its place; `None` where a request came meanwhile that has no leisure. The caller merges alone.
+    pub(super) fn rewrite(
+        &self,
+        name: String,
+        keep: &(dyn Fn(&Labels) -> bool + Sync),
+        haste: Haste,
+    ) -> Result<Option<Vec<String>>, Error> {
         let (window, view) = {
             let maintenance = &mut *self.maintenance.lock();
             let Some(block) = maintenance.manifest.blocks.iter().find(|block| block.name == name) else {
                 // It is gone, and the tombstones about it go with the next change.
                 let metas = maintenance.manifest.blocks.clone();
-                return self.replace_blocks(maintenance, metas, Vec::new()).map(|()| Vec::new());
+                return self.replace_blocks(maintenance, metas, Vec::new()).map(|()| Some(Vec::new()));
             };
             let (start_ms, level) = (block.min_ms.div_euclid(self.options.block_ms), block.level);
             let start_ms = start_ms.saturating_mul(self.options.block_ms);
-            (Window { start_ms, level, names: vec![name] }, self.current_view())
+            (Window { start_ms, level, names: vec![name], haste }, self.current_view())
         };
         self.merge(&view, &window, keep)
     }
@@ -115,8 +121,12 @@ impl Store {
         view: &View,
         window: &Window,
         keep: &(dyn Fn(&Labels) -> bool + Sync),
-    ) -> Result<Vec<String>, Error> {
-        let mut metas = self.options.merge_workers.run(|| self.write_merged(view, window, keep))?;
+    ) -> Result<Option<Vec<String>>, Error> {
+        let workers = match window.haste {
+            Haste::Leisure => &self.options.merge_workers,
+            Haste::Request => &self.options.flush_workers,
+        };
+        let Some(mut metas) = workers.run(|| self.write_merged(view, window, keep))? else { return Ok(None) };
         let opened = match self.open_blocks(&metas) {
             Ok(opened) => opened,
             Err(error) => {
@@ -128,7 +138,7 @@ impl Store {
         let live: HashSet<&String> = maintenance.manifest.blocks.iter().map(|block| &block.name).collect();
         if !window.names.iter().all(|name| live.contains(name)) {
             metas.iter().for_each(|meta| self.remove_files(meta));
-            return Ok(Vec::new());
+            return Ok(Some(Vec::new()));
         }
         let names: Vec<String> = metas.iter().map(|meta| meta.name.clone()).collect();
         let mut manifest = maintenance.manifest.clone();
@@ -150,7 +160,7 @@ impl Store {
                 tombstone.blocks.extend(names.iter().cloned());
             }
         }
-        self.replace_manifest(maintenance, manifest, opened).map(|()| names)
+        self.replace_manifest(maintenance, manifest, opened).map(|()| Some(names))
     }
 }
 

@@ -1,9 +1,12 @@
 //! Deleting samples: hidden at once, gone with the next flush and merge.
 
+use std::sync::atomic::Ordering;
+
 use pilaster_model::{Matcher, TimeRange};
 
 use super::Store;
 use super::maintenance::Maintenance;
+use super::merge::Haste;
 use crate::Error;
 use crate::block::{AT_ONCE, LiveBlock};
 use crate::head::HeadView;
@@ -54,11 +57,14 @@ impl Store {
     }
 
     /// Rewrites the blocks that hold deleted samples, without them. What is deleted in the head goes when it is flushed.
+    /// A merge that is going on stops for it, and begins anew with the next [`Store::maintain_blocks`].
     ///
     /// # Errors
     /// The first block that could not be rewritten; those before it were.
     pub fn clean_tombstones(&self) -> Result<(), Error> {
+        self.merging_wanted.fetch_add(1, Ordering::Relaxed);
         let _alone = self.merging.lock();
+        self.merging_wanted.fetch_sub(1, Ordering::Relaxed);
         let names = |manifest: &Manifest| {
             let set_aside = self.current_view().unreadable();
             let mut all = manifest.tombstones.iter().flat_map(|one| &one.blocks);
@@ -67,7 +73,7 @@ impl Store {
         loop {
             let name = names(&self.maintenance.lock().manifest);
             let Some(name) = name else { break };
-            self.rewrite(name, &|_| true)?;
+            self.rewrite(name, &|_| true, Haste::Request)?;
         }
         self.remove_doomed(&mut self.maintenance.lock());
         Ok(())
@@ -78,5 +84,67 @@ impl Store {
         let flushed = self.current_view().flushed;
         self.publish(maintenance, Vec::new(), flushed);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use pilaster_model::Labels;
+
+    use super::*;
+    use crate::env::sim::Sim;
+    use crate::{Sample, StoreOptions};
+
+    /// A range of time in two blocks, of which one has something deleted, and the samples that are left.
+    fn two_blocks() -> (Arc<Store>, usize) {
+        let options = StoreOptions { block_ms: 1000, out_of_order_ms: 9000, ..StoreOptions::new("/data") };
+        let store = Store::open(options, Sim::new(1).env()).unwrap();
+        for times in [[100, 200, 5000], [300, 400, 5001]] {
+            let series = store.series(&Labels::from_pairs([("__name__", "m")]));
+            let sample = |timestamp_ms| Sample { series, timestamp_ms, value: 1.0, start_ms: None };
+            assert_eq!(store.append(&times.map(sample)).unwrap().appended, 3);
+            store.flush().unwrap();
+        }
+        store.delete(&[], TimeRange::new(200, 300)).unwrap();
+        (store, 4)
+    }
+
+    fn samples(store: &Store) -> usize {
+        let snapshot = store.snapshot();
+        let series = snapshot.select(&[], TimeRange::ALL).unwrap();
+        let read = snapshot.read_many(&series, TimeRange::ALL).unwrap();
+        read.iter().map(|samples| samples.values.len()).sum()
+    }
+
+    #[test]
+    fn a_merge_stops_for_who_wants_to_clean_and_comes_again() {
+        let (store, left) = two_blocks();
+        let before = store.stats();
+        store.merging_wanted.fetch_add(1, Ordering::Relaxed);
+        store.maintain_blocks().unwrap();
+        let stopped = store.stats();
+        assert_eq!((stopped.compactions, stopped.compactions_failed, stopped.blocks), (0, 0, before.blocks));
+        assert_eq!(samples(&store), left);
+        // What a request asked for does not stop for the next.
+        let alone = store.merging.lock();
+        let cleaning = std::thread::spawn({
+            let store = store.clone();
+            move || store.clean_tombstones()
+        });
+        while store.merging_wanted.load(Ordering::Relaxed) < 2 {
+            std::thread::yield_now();
+        }
+        drop(alone);
+        cleaning.join().unwrap().unwrap();
+        assert_eq!(store.merging_wanted.load(Ordering::Relaxed), 1);
+        assert!(store.maintenance.lock().manifest.tombstones.iter().all(|one| one.blocks.is_empty()));
+        assert_eq!(store.stats().block_samples as usize, left);
+        store.merging_wanted.fetch_sub(1, Ordering::Relaxed);
+        store.maintain_blocks().unwrap();
+        let merged = store.stats();
+        assert!(merged.compactions > 0 && merged.blocks < before.blocks, "{merged:?}");
+        assert_eq!(samples(&store), left);
     }
 }

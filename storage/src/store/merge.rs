@@ -8,6 +8,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::atomic::Ordering;
 
 use pilaster_model::{Columns, Labels, TimeRange};
 
@@ -28,6 +29,16 @@ pub(super) struct Window {
     /// Of the result.
     pub level: u8,
     pub names: Vec<String>,
+    pub haste: Haste,
+}
+
+/// Whether somebody waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Haste {
+    /// With what processor time is left over, and only until a request wants to merge.
+    Leisure,
+    /// A request waits for it.
+    Request,
 }
 
 /// A label set and where it stands: source and series in it, in the order of the sources.
@@ -75,13 +86,13 @@ impl Iterator for InOrder<'_> {
 
 impl Store {
     /// Writes what the blocks of `window` hold together in `view`, as far as `keep` wants the series. No result is live
-    /// yet.
+    /// yet. `None` where a request came that has no leisure; nothing is left behind then.
     pub(super) fn write_merged(
         &self,
         view: &View,
         window: &Window,
         keep: &(dyn Fn(&Labels) -> bool + Sync),
-    ) -> Result<Vec<BlockMeta>, Error> {
+    ) -> Result<Option<Vec<BlockMeta>>, Error> {
         let is_source = |block: &&LiveBlock| window.names.contains(&block.meta().name);
         let sources: Vec<&LiveBlock> = view.own().iter().map(|block| &**block).filter(is_source).collect();
         let opened = LiveBlock::open_all(&sources).map_err(Error::block(&self.options.dir))?;
@@ -100,8 +111,11 @@ impl Store {
             }
             self.copy_batch(&sources, std::mem::take(&mut batch), &view.tombstones, &mut output)?;
             batch_samples = 0;
+            if window.haste == Haste::Leisure && self.merging_wanted.load(Ordering::Relaxed) > 0 {
+                return Ok(None);
+            }
         }
-        output.finish()
+        output.finish().map(Some)
     }
 
     /// Copies some series. All are found at once, and then read one by one: each source keeps a page or two decoded.

@@ -21,7 +21,7 @@ mod snapshot_dir;
 mod workers;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use pilaster_model::{Histogram, Labels};
@@ -89,6 +89,8 @@ pub struct Store {
     has_unlogged: AtomicBool,
     /// Held by the one who writes blocks anew from others.
     merging: Mutex<()>,
+    /// Requests that wait for `merging`: what is done at leisure stops for them.
+    merging_wanted: AtomicUsize,
     maintenance: Mutex<Maintenance>,
     metadata: MetadataTable,
     /// Shared from the log to metadata and exemplars; alone while their files are written for the log to be cut.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -118,6 +118,7 @@ impl Store {
             unlogged: Mutex::default(),
             has_unlogged: AtomicBool::new(false),
             merging: Mutex::default(),
+            merging_wanted: AtomicUsize::new(0),
             maintenance: Mutex::new(Maintenance::new(manifest, marks, sources, env.clock.now_ms())),
             metadata,
             retention: RwLock::new(Arc::new(options.retention.clone())),

@@ -8,6 +8,7 @@ use pilaster_model::Labels;
 
 use super::Store;
 use super::maintenance::Maintenance;
+use super::merge::Haste;
 use super::options::RetentionLimits;
 use crate::Error;
 use crate::block::BlockMeta;
@@ -106,7 +107,10 @@ impl Store {
             let names = if block.select(&[]).into_iter().all(|id| keep(&block.labels(id))) {
                 vec![meta.name.clone()]
             } else {
-                self.rewrite(meta.name.clone(), &keep)?
+                match self.rewrite(meta.name.clone(), &keep, Haste::Leisure)? {
+                    Some(names) => names,
+                    None => return Ok(()),
+                }
             };
             self.maintenance.lock().rules_applied.extend(names.into_iter().map(|name| (name, over.clone())));
         }
