@@ -43,6 +43,9 @@ struct Arguments {
     /// Where data directories are made; a temporary directory otherwise. They are removed in the end.
     #[arg(long)]
     dir: Option<PathBuf>,
+    /// Do not remove them: for a look with a profiler.
+    #[arg(long)]
+    keep: bool,
 }
 
 /// All series.
@@ -75,11 +78,15 @@ async fn main() -> anyhow::Result<()> {
     );
     let mut table = Table::new(servers.iter().map(|(kind, _)| format!("{kind:?}")));
     for (column, (kind, program)) in servers.iter().enumerate() {
-        let dir = match &arguments.dir {
+        let mut dir = match &arguments.dir {
             Some(dir) => tempfile::tempdir_in(dir)?,
             None => tempfile::tempdir()?,
         };
+        dir.disable_cleanup(arguments.keep);
         measure(&arguments, *kind, program, dir.path(), instances, &mut table, column).await?;
+        if arguments.keep {
+            eprintln!("{kind:?}: its data is kept in {}", dir.path().display());
+        }
     }
     println!();
     table.print();
@@ -107,8 +114,9 @@ async fn measure(
     let begun = Instant::now();
     // The first scrape creates all series: a measure of its own.
     send(&server, &mut fleets, arguments.senders, start_ms).await?;
-    let created = server.usage();
+    let (created, creating) = (server.usage(), begun.elapsed());
     let all = instances * SERIES_PER_INSTANCE;
+    table.set("new series / s", column, all as f64 / creating.as_secs_f64());
     table.set("new series / CPU s", column, all as f64 / created.cpu_seconds.max(0.01));
     let mut samples = 0;
     let mut shown = Instant::now();

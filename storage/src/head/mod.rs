@@ -28,11 +28,11 @@ use parking_lot::{RwLock, RwLockWriteGuard};
 use pilaster_model::{Columns, Histogram, Labels, METRIC_NAME, Matcher, TimeRange};
 
 pub use epochs::Epochs;
-pub use index::{HeadCardinality, SameHash};
+pub use index::{HeadCardinality, Identity, SameHash};
 pub use selection::HeadSelection;
 pub use timelines::Timelines;
 
-use index::{Identity, IdentityKey, Index};
+use index::{IdentityKey, Index};
 use samples::Scratch;
 use series::HeadSeries;
 
@@ -162,9 +162,13 @@ impl Head {
             return SeriesRef(u64::MAX);
         }
         let identity = self.key.identity(labels.iter());
-        if let Some(found) = self.index.read().find(identity) {
-            return found;
-        }
+        let found = self.index.read().find(identity);
+        found.unwrap_or_else(|| self.create(identity, labels))
+    }
+
+    /// [`Head::series`] for labels, of which there are some, whose series was not there when somebody looked. `identity`
+    /// is theirs.
+    pub fn create(&self, identity: Identity, labels: &Labels) -> SeriesRef {
         // The shard follows from the labels, so that two creators of one series meet at its lock.
         let shard_index = (identity.hash % self.shards.len() as u64) as usize;
         let shard = &mut *self.shards[shard_index].write();
@@ -189,11 +193,11 @@ impl Head {
         self.index.read().find(identity)
     }
 
-    /// The series with these labels, where there are such.
-    pub fn find_all(&self, labels: &[(u64, Labels)]) -> Vec<Option<SeriesRef>> {
+    /// The identities of these label sets, and their series, where there are such.
+    pub fn find_all(&self, labels: &[(u64, Labels)]) -> Vec<(Identity, Option<SeriesRef>)> {
         let identities: Vec<Identity> = labels.iter().map(|(_, labels)| self.key.identity(labels.iter())).collect();
         let index = self.index.read();
-        identities.into_iter().map(|identity| index.find(identity)).collect()
+        identities.into_iter().map(|identity| (identity, index.find(identity))).collect()
     }
 
     /// Labels of a series; `None` when it is forgotten.

@@ -2,15 +2,17 @@
 //!
 //! ```text
 //! some records of a segment -> names resolved -> samples sorted by lane (records side by side)
-//!                                             -> put into the head (lanes side by side)
+//! some samples of each series                 -> put into the head (lanes side by side)
 //! ```
 //!
-//! A lane has shards of its own, so that lanes do not wait for each other, and goes through records in their order, so
-//! that each series stays in order. Only so many records are decoded at a time as fit in some megabytes.
+//! A lane has shards of its own, so that lanes do not wait for each other, and keeps the order of records, so that each
+//! series stays in order. Only so many records are decoded at a time as fit in some megabytes; see [`waiting`] for
+//! how many samples wait.
+
+mod waiting;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::Arc;
 
 use pilaster_model::{Histogram, Labels, TimeRange};
 use rayon::prelude::*;
@@ -19,11 +21,12 @@ use super::ReplayProgress;
 use super::maintenance::Mark;
 use crate::SeriesRef;
 use crate::exemplars::ExemplarStore;
-use crate::head::{Flushed, Head, Limits};
+use crate::head::{Flushed, Head, Identity, Limits};
 use crate::manifest::Manifest;
 use crate::metadata::MetadataTable;
 use crate::tombstone::{Tombstone, about_log};
 use crate::wal::{Record, WalExemplar, WalSample};
+use waiting::{Piece, Waiting};
 
 /// References are small numbers: one multiplication spreads them.
 #[derive(Default)]
@@ -53,7 +56,7 @@ struct Names {
     /// Those for which there is no place above.
     far: ByReference<u64>,
     /// Those that the head does not know yet.
-    unmet: ByReference<Labels>,
+    unmet: ByReference<(Identity, Labels)>,
     /// What was deleted of them: samples in the range whose records stand below the sequence.
     deleted: ByReference<Vec<(u64, TimeRange)>>,
     count: usize,
@@ -110,11 +113,9 @@ impl Names {
     }
 }
 
-type Batch = Vec<(WalSample, Option<Arc<Histogram>>)>;
-
 /// The samples of a record.
 enum Sorted {
-    ByLane(Vec<Batch>),
+    ByLane(Vec<Piece>),
     /// The record itself, and references of it that are series soon.
     Later(u64, Record, Vec<u64>),
 }
@@ -127,6 +128,7 @@ pub(super) struct Replay<'a> {
     tombstones: Vec<&'a Tombstone>,
     flushed_sequence: u64,
     lanes: usize,
+    waiting: Waiting,
     segment: Option<u64>,
     names: Names,
     /// Per segment: first sequence and newest timestamp.
@@ -154,6 +156,7 @@ impl<'a> Replay<'a> {
             tombstones: about_log(&manifest.tombstones),
             flushed_sequence: manifest.flushed_sequence,
             lanes: rayon::current_num_threads().next_power_of_two().min(16),
+            waiting: Waiting::default(),
             segment: None,
             names: Names::default(),
             seen: BTreeMap::new(),
@@ -191,43 +194,44 @@ impl<'a> Replay<'a> {
             }
         }
         let count: usize = rest.iter().map(|(_, record)| sample_count(record)).sum();
-        let lanes = if count < WORTH_THREADS { 1 } else { self.lanes };
         let newest_ms = rest.iter().map(|(_, record)| newest_ms(record)).max().unwrap_or(i64::MIN);
         if let Some((_, newest)) = self.seen.get_mut(&segment) {
             *newest = newest_ms.max(*newest);
         }
-        let sort = |(sequence, record)| self.sort(sequence, record, lanes);
-        let mut sorted: Vec<Sorted> =
-            if lanes == 1 { rest.into_iter().map(sort).collect() } else { rest.into_par_iter().map(sort).collect() };
-        for one in &mut sorted {
-            let Sorted::Later(sequence, record, references) = one else { continue };
-            for reference in references {
-                if let Some(labels) = self.names.unmet.remove(reference) {
-                    self.names.set(*reference, self.head.series(&labels));
-                }
-            }
-            *one = self.sort(*sequence, std::mem::replace(record, Record::Samples(Vec::new())), lanes);
-        }
-        let put = |lane: usize| {
-            for one in &sorted {
-                if let Sorted::ByLane(batches) = one
-                    && !batches[lane].is_empty()
-                {
-                    self.put(&batches[lane]);
-                }
-            }
+        let sort = |(sequence, record)| self.sort(sequence, record);
+        let sorted: Vec<Sorted> = if count < WORTH_THREADS {
+            rest.into_iter().map(sort).collect()
+        } else {
+            rest.into_par_iter().map(sort).collect()
         };
-        if lanes == 1 { put(0) } else { (0..lanes).into_par_iter().for_each(put) }
+        for one in sorted {
+            match one {
+                Sorted::ByLane(pieces) => self.waiting.push(pieces),
+                Sorted::Later(sequence, record, references) => {
+                    for reference in references {
+                        if let Some((identity, labels)) = self.names.unmet.remove(&reference) {
+                            self.names.set(reference, self.head.create(identity, &labels));
+                        }
+                    }
+                    if let Sorted::ByLane(pieces) = self.sort(sequence, record) {
+                        self.waiting.push(pieces);
+                    }
+                }
+            }
+        }
+        if self.waiting.len() >= most_waiting(self.head.series_count()) {
+            self.waiting.put(self.head, self.limits);
+        }
     }
 
     fn name(&mut self, named: Vec<(u64, Labels)>) {
         const TOGETHER: usize = 256;
-        let known: Vec<Option<SeriesRef>> = if named.len() < TOGETHER {
+        let known: Vec<(Identity, Option<SeriesRef>)> = if named.len() < TOGETHER {
             self.head.find_all(&named)
         } else {
             named.par_chunks(TOGETHER).flat_map_iter(|some| self.head.find_all(some)).collect()
         };
-        for ((reference, labels), series) in named.into_iter().zip(known) {
+        for ((reference, labels), (identity, series)) in named.into_iter().zip(known) {
             let matching = self.tombstones.iter().filter(|tombstone| tombstone.matches(&labels));
             let deleted: Vec<_> = matching.map(|tombstone| (tombstone.log_before, tombstone.range())).collect();
             if !deleted.is_empty() {
@@ -237,7 +241,7 @@ impl<'a> Replay<'a> {
                 Some(series) => self.names.set(reference, series),
                 // Not before a sample of it is taken: all of them may be in blocks.
                 None if !labels.is_empty() => {
-                    self.names.unmet.insert(reference, labels);
+                    self.names.unmet.insert(reference, (identity, labels));
                 }
                 None => {}
             }
@@ -247,26 +251,26 @@ impl<'a> Replay<'a> {
     fn labels(&self, reference: u64) -> Option<Labels> {
         match self.names.meaning(reference) {
             Meaning::Series(series) => self.head.labels(SeriesRef(series)),
-            Meaning::Unmet => self.names.unmet.get(&reference).cloned(),
+            Meaning::Unmet => self.names.unmet.get(&reference).map(|(_, labels)| labels.clone()),
             Meaning::Unknown => None,
         }
     }
 
     /// What the head needs of a record, by lane.
-    fn sort(&self, sequence: u64, record: Record, lanes: usize) -> Sorted {
+    fn sort(&self, sequence: u64, record: Record) -> Sorted {
         let mut unmet = Vec::new();
-        let mut batches: Vec<Batch> = vec![Vec::new(); lanes];
-        let mut sort = |sample: &WalSample, histogram: Option<Histogram>| {
+        let mut lanes = self.waiting.pieces(self.lanes, sample_count(&record));
+        let mask = lanes.len() - 1;
+        let mut sort = |sample: &WalSample, meaning: Meaning, histogram: Option<&Histogram>| {
             let reference = sample.series;
             if (sequence < self.flushed_sequence && sample.timestamp_ms < self.limits.closed_before_ms)
                 || self.names.is_deleted(reference, sequence, sample.timestamp_ms)
             {
                 return;
             }
-            match self.names.meaning(reference) {
+            match meaning {
                 Meaning::Series(series) => {
-                    let lane = series as usize & (lanes - 1);
-                    batches[lane].push((WalSample { series, ..*sample }, histogram.map(Arc::new)));
+                    lanes[series as usize & mask].push(&WalSample { series, ..*sample }, histogram.cloned());
                 }
                 Meaning::Unmet => unmet.push(reference),
                 Meaning::Unknown => {}
@@ -274,25 +278,28 @@ impl<'a> Replay<'a> {
         };
         match &record {
             Record::Series(_) | Record::Metadata(_) | Record::Exemplars(_) => {}
-            Record::Samples(samples) => samples.iter().for_each(|sample| sort(sample, None)),
+            Record::Samples(samples) => {
+                // In a loop of its own, in which the processor waits for several of them at a time.
+                let meanings: Vec<Meaning> = samples.iter().map(|sample| self.names.meaning(sample.series)).collect();
+                samples.iter().zip(meanings).for_each(|(sample, meaning)| sort(sample, meaning, None));
+            }
             Record::Histograms(samples) => {
-                samples.iter().for_each(|(sample, histogram)| sort(sample, Some(histogram.clone())));
+                for (sample, histogram) in samples {
+                    sort(sample, self.names.meaning(sample.series), Some(histogram));
+                }
             }
         }
-        if unmet.is_empty() { Sorted::ByLane(batches) } else { Sorted::Later(sequence, record, unmet) }
-    }
-
-    fn put(&self, batch: &Batch) {
-        let epoch = self.head.epochs.enter();
-        let mut locked = self.head.lock(batch.iter().map(|(sample, _)| sample.series));
-        for (sample, histogram) in batch {
-            // The only refusal left is another value at the same timestamp, where the first write wins.
-            let _ = locked.append(sample, histogram.as_ref(), self.limits, epoch.number);
+        if unmet.is_empty() {
+            lanes.iter_mut().for_each(Piece::gather);
+            Sorted::ByLane(lanes)
+        } else {
+            Sorted::Later(sequence, record, unmet)
         }
     }
 
     /// What each segment may be removed for.
-    pub fn finish(self, last_sequence: u64) -> Vec<Mark> {
+    pub fn finish(mut self, last_sequence: u64) -> Vec<Mark> {
+        self.waiting.put(self.head, self.limits);
         (self.progress)(ReplayProgress { segments_done: self.segments_total, segments_total: self.segments_total });
         let mut marks = Vec::new();
         let mut end = last_sequence + 1;
@@ -308,6 +315,12 @@ impl<'a> Replay<'a> {
         }
         marks
     }
+}
+
+/// Samples that wait until they are put into a head of so many series: some of each series, and at most about a hundred
+/// megabytes.
+fn most_waiting(series_count: u64) -> usize {
+    (4 * series_count as usize).clamp(1 << 16, 1 << 22)
 }
 
 fn sample_count(record: &Record) -> usize {
@@ -338,7 +351,9 @@ mod tests {
         for (reference, series) in [(1 << 32 | 5, 50), (2 << 32 | 5, 51), (far, 52)] {
             names.set(reference, SeriesRef(series));
         }
-        names.unmet.insert(9, Labels::from_pairs([("a", "b")]));
+        let labels = Labels::from_pairs([("a", "b")]);
+        let (identity, _) = Head::new(1).find_all(&[(9, labels.clone())])[0];
+        names.unmet.insert(9, (identity, labels));
         let meanings = [1 << 32 | 5, 2 << 32 | 5, far, 9, 5, 0].map(|reference| names.meaning(reference));
         use Meaning::{Series, Unknown, Unmet};
         assert_eq!(meanings, [Series(50), Series(51), Series(52), Unmet, Unknown, Unknown]);
