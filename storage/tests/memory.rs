@@ -203,11 +203,11 @@ fn churn_does_not_grow_the_head() {
 }
 
 /// Counters of `count` series, 1200 samples each: with `count` 900, a row group. On two threads, as the server does it.
-fn counters(dir: &tempfile::TempDir, count: usize) -> std::sync::Arc<Store> {
+fn counters(dir: &tempfile::TempDir, count: usize, block_ms: i64) -> std::sync::Arc<Store> {
     let workers = Workers::new("two", 2, Priority::Low).unwrap();
     let options = StoreOptions {
         wal_sync: WalSync::Written,
-        block_ms: 18_000_000,
+        block_ms,
         flush_workers: workers.clone(),
         merge_workers: workers,
         ..StoreOptions::new(dir.path())
@@ -233,7 +233,7 @@ fn a_flush_takes_as_much_however_much_there_is() {
     let _alone = alone();
     let peak = |count: usize| {
         let dir = tempfile::tempdir().unwrap();
-        let store = counters(&dir, count);
+        let store = counters(&dir, count, 18_000_000);
         let peak = peak_bytes(|| store.flush().unwrap());
         assert_eq!(store.stats().head_samples, 0);
         assert!(store.stats().blocks > 0);
@@ -244,4 +244,29 @@ fn a_flush_takes_as_much_however_much_there_is() {
     // A row group's values alone are 8 MiB.
     assert!(group < 40.0, "{group} MiB for a row group");
     assert!(groups < group + 12.0, "{group} MiB for a row group, {groups} for four");
+}
+
+#[test]
+fn a_merge_takes_little_beside_its_blocks() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let store = counters(&dir, 1350, 1_800_000);
+    store.flush().unwrap();
+    let before = store.stats().blocks;
+    let peak = peak_bytes(|| while_merging(&store)) as f64 / 1048576.0;
+    assert!(before >= 10 && store.stats().blocks < before / 2, "{before} blocks became {}", store.stats().blocks);
+    println!("{peak:.1} MiB for one and a half row groups");
+    // Their values alone are 12 MiB, and each has a timestamp.
+    assert!(peak < 40.0, "{peak} MiB for one and a half row groups");
+}
+
+/// Merges until there is nothing more to merge.
+fn while_merging(store: &Store) {
+    loop {
+        let before = store.stats().blocks;
+        store.maintain_blocks().unwrap();
+        if store.stats().blocks == before {
+            return;
+        }
+    }
 }
