@@ -7,9 +7,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The number of mimalloc's option for how long freed memory is kept, in milliseconds.
 const PURGE_DELAY: c_int = 15;
-/// Long enough for one query to take over what another had, short enough for a merge not to leave much behind. At no delay
-/// small queries take twice as long: they fault all of their memory in anew.
-const PURGE_DELAY_MS: c_long = 100;
+/// Long enough for queries one behind the other to take over each other's memory, short enough that no two of them leave
+/// much behind. At no delay queries of some milliseconds take up to twice as long: they fault all of it in anew.
+const PURGE_DELAY_MS: c_long = 10;
 
 // What the crate `mimalloc` links has these; it declares them under a feature only.
 unsafe extern "C" {
