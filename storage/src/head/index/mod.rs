@@ -198,7 +198,39 @@ impl Index {
     /// The places in `series`, which ascend by slot and are not forgotten, in the order of labels.
     pub fn sorted(&self, series: &[SeriesRef]) -> Vec<u32> {
         let is_taken = |slot: u32| self.series.get(slot as usize).is_some_and(Option::is_some);
-        self.order.lock().sort(series, is_taken, |a, b| self.compare(a, b))
+        self.order.lock().sort(series, is_taken, |a, b| self.compare(a, b), |slots| self.sort_by_labels(slots))
+    }
+
+    /// Sorts slots that are taken. Where there are many, pairs are sorted first, and series by the numbers of theirs.
+    fn sort_by_labels(&self, slots: &mut [u32]) {
+        if slots.len() < self.pairs.len() / 8 {
+            slots.sort_unstable_by(|&a, &b| self.compare(a, b));
+            return;
+        }
+        let mut pairs: Vec<(&str, &str, u32)> = (0..)
+            .zip(&self.pairs)
+            .filter_map(|(number, pair)| pair.as_ref().map(|pair| (&*pair.name, &*pair.value, number)))
+            .collect();
+        pairs.sort_unstable();
+        // From 1: a missing pair comes before all.
+        let mut ranks: Vec<u32> = vec![0; self.pairs.len()];
+        for (rank, (_, _, number)) in (1..).zip(&pairs) {
+            ranks[*number as usize] = rank;
+        }
+        let ranks_of = |slot: u32| {
+            let entry = self.series.get(slot as usize).and_then(Option::as_ref);
+            entry.map_or(&[][..], |entry| &entry.pairs).iter().map(|pair| ranks[*pair as usize])
+        };
+        let first_two = |&slot: &u32| {
+            let mut ranks = ranks_of(slot);
+            let mut next = || u64::from(ranks.next().unwrap_or(0));
+            (next() << 32 | next(), slot)
+        };
+        let mut keyed: Vec<(u64, u32)> = slots.iter().map(first_two).collect();
+        keyed.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| ranks_of(a.1).skip(2).cmp(ranks_of(b.1).skip(2))));
+        for (slot, (_, sorted)) in slots.iter_mut().zip(keyed) {
+            *slot = sorted;
+        }
     }
 
     /// The order of the labels of two series.
@@ -318,6 +350,32 @@ mod tests {
         assert_eq!(index.find(key.identity(sets[7].iter())), None);
         (0..100).filter(|slot| slot % 2 == 0).for_each(|slot| index.remove(slot));
         assert_eq!((index.series_count(), index.names().len()), (0, 0));
+    }
+
+    #[test]
+    fn many_series_are_sorted_as_few_are() {
+        let (mut index, key) = (Index::default(), IdentityKey::default());
+        // Some have a label or two, which others have with more behind them.
+        let names = ["a", "aa", "b", "ä", "c"];
+        for slot in 0..2000u32 {
+            let mut pairs: Vec<(&str, String)> = vec![("z", format!("{}", slot * 7919 % 2003))];
+            for (at, name) in names.into_iter().enumerate().filter(|(at, _)| slot >> at & 1 == 1) {
+                pairs.push((name, format!("{}", slot as usize * (at + 13) % 11)));
+            }
+            if slot % 3 == 0 {
+                pairs.remove(0);
+                pairs.push(("b", format!("only {slot}")));
+            }
+            let labels = Labels::from_pairs(pairs);
+            index.insert(SeriesRef::new(slot, 1), key.identity(labels.iter()), &labels);
+        }
+        (0..2000).filter(|slot| slot % 5 == 0).for_each(|slot| index.remove(slot));
+        let mut slots: Vec<u32> = (0..2000).filter(|slot| slot % 5 != 0).collect();
+        let mut expected = slots.clone();
+        expected.sort_by_key(|&slot| index.labels_at(slot));
+        index.sort_by_labels(&mut slots);
+        assert!(slots.len() >= index.pairs.len() / 8);
+        assert_eq!(slots, expected);
     }
 
     #[test]

@@ -43,12 +43,13 @@ impl Order {
     }
 
     /// The places in `series` in the order of labels. They ascend by slot, and all slots are taken. `is_taken` tells
-    /// whether a slot still is, and `compare` by labels.
+    /// whether a slot still is, `compare` and `sort_many` go by labels.
     pub fn sort(
         &mut self,
         series: &[SeriesRef],
         is_taken: impl Fn(u32) -> bool,
         compare: impl Fn(u32, u32) -> Ordering,
+        sort_many: impl FnOnce(&mut [u32]),
     ) -> Vec<u32> {
         let all = self.sorted.len() + self.new.len();
         if series.len() >= FEW && !self.new.is_empty() {
@@ -56,7 +57,7 @@ impl Order {
             // Going through all series once must cost less than comparing the labels of these, and of those before.
             if self.sorted_since >= all / 16 {
                 self.sorted_since = 0;
-                self.give_ranks(&is_taken, &compare);
+                self.give_ranks(&is_taken, &compare, sort_many);
             }
         }
         let ranks = series.iter().map(|series| self.rank(series.slot()));
@@ -83,12 +84,17 @@ impl Order {
         places.into_iter().map(|place| place as u32).collect()
     }
 
-    fn give_ranks(&mut self, is_taken: impl Fn(u32) -> bool, compare: impl Fn(u32, u32) -> Ordering) {
+    fn give_ranks(
+        &mut self,
+        is_taken: impl Fn(u32) -> bool,
+        compare: impl Fn(u32, u32) -> Ordering,
+        sort_many: impl FnOnce(&mut [u32]),
+    ) {
         let mut new = std::mem::take(&mut self.new);
         new.retain(|&slot| is_taken(slot) && self.rank(slot) == NONE);
         new.sort_unstable();
         new.dedup();
-        new.sort_unstable_by(|&a, &b| compare(a, b));
+        sort_many(&mut new);
         let old = std::mem::take(&mut self.sorted);
         let mut sorted = Vec::with_capacity(old.len() + new.len());
         let mut new = new.into_iter().peekable();
@@ -127,7 +133,9 @@ mod tests {
         slots: impl Iterator<Item = u32>,
     ) -> Result<(), TestCaseError> {
         let series: Vec<SeriesRef> = slots.map(|slot| SeriesRef::new(slot, 1)).collect();
-        let sorted = order.sort(&series, |slot| labels.contains_key(&slot), |a, b| labels[&a].cmp(&labels[&b]));
+        let sort_many = |slots: &mut [u32]| slots.sort_by_key(|slot| labels[slot]);
+        let is_taken = |slot| labels.contains_key(&slot);
+        let sorted = order.sort(&series, is_taken, |a, b| labels[&a].cmp(&labels[&b]), sort_many);
         let mut expected: Vec<u32> = (0..series.len() as u32).collect();
         expected.sort_by_key(|&place| labels[&series[place as usize].slot()]);
         prop_assert_eq!(sorted, expected);
