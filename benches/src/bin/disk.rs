@@ -1,5 +1,5 @@
 //! Bytes on disk per sample, labels and indexes included: a history of real scrapes, and a synthetic day. Our blocks as
-//! they are flushed and as they are merged, Prometheus's blocks as promtool makes them, and VictoriaMetrics after a
+//! they are flushed and as they are merged, with what merging and their indexes cost, Prometheus's blocks as promtool makes them, and VictoriaMetrics after a
 //! forced merge. Staleness markers, which OpenMetrics cannot carry, are in none of them.
 
 use std::collections::HashMap;
@@ -12,12 +12,12 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, ensure};
 use clap::Parser;
 use pilaster_benches::dataset::{Fleet, INTERVAL_MS};
-use pilaster_benches::server::{Kind, Server, disk_bytes, write_request};
+use pilaster_benches::server::{Kind, Server, cpu_seconds, disk_bytes, write_request};
 use pilaster_benches::table::Table;
 use pilaster_ingest::remote_write::SeriesToSend;
-use pilaster_model::Labels;
+use pilaster_model::{Labels, TimeRange};
 use pilaster_storage::env::Env;
-use pilaster_storage::{Sample, Store, StoreOptions, WalSync};
+use pilaster_storage::{Sample, Snapshot, Store, StoreOptions, WalSync};
 
 #[derive(Parser)]
 #[command(about = "Bytes on disk per sample, beside Prometheus's blocks and VictoriaMetrics")]
@@ -111,19 +111,51 @@ fn ours(history: &History, home: &Path, samples: usize, table: &mut Table) -> an
             })
             .collect();
         appended += store.append(&batch)?.appended;
-        store.maintain()?;
+        store.maintain_head()?;
     }
     ensure!(appended == samples, "{appended} of {samples} samples were taken");
     store.flush()?;
+    table.set("s to load", 0, begun.elapsed().as_secs_f64());
     let blocks = || disk_bytes(&data_dir) - disk_bytes(&data_dir.join("wal"));
     table.set("bytes / sample, flushed", 0, blocks() as f64 / samples as f64);
-    // Each run merges what is complete; a store at rest has nothing left.
-    for _ in 0..20 {
-        store.maintain()?;
-    }
+    let cpu = cpu_seconds()?;
+    store.maintain()?;
+    let cpu = cpu_seconds()? - cpu;
     table.set("bytes / sample, merged", 0, blocks() as f64 / samples as f64);
     table.set("blocks", 0, store.stats().blocks as f64);
-    table.set("s to load", 0, begun.elapsed().as_secs_f64());
+    if store.stats().compactions > 0 {
+        table.set("M samples / CPU s, merging", 0, samples as f64 / cpu / 1e6);
+    }
+    let snapshot = store.snapshot();
+    let (mut index_bytes, mut series) = (0, 0);
+    for meta in snapshot.blocks().iter().map(|block| block.meta()) {
+        index_bytes +=
+            meta.files.iter().filter(|file| file.path.ends_with(".index")).map(|file| file.bytes).sum::<u64>();
+        series += meta.series_count;
+    }
+    table.set("bytes / series, index", 0, index_bytes as f64 / series as f64);
+    table.set("bytes / sample, index", 0, index_bytes as f64 / samples as f64);
+    read_each(&snapshot, table)
+}
+
+/// Whole series of the largest block, one by one.
+fn read_each(snapshot: &Snapshot, table: &mut Table) -> anyhow::Result<()> {
+    let largest = snapshot.blocks().iter().max_by_key(|block| block.meta().sample_count).context("there is a block")?;
+    let block = largest.open()?;
+    let count = block.series_count();
+    let mut times: Vec<f64> = Vec::new();
+    // A prime far from any stride of theirs; the first time around is for the page cache.
+    for number in 0..3 * count {
+        let id = (number * 7919 % count) as u32;
+        let begun = Instant::now();
+        std::hint::black_box(block.read(id, TimeRange::ALL)?);
+        if number >= count {
+            times.push(begun.elapsed().as_secs_f64() * 1e6);
+        }
+    }
+    times.sort_by(f64::total_cmp);
+    table.set("us to read a series, median", 0, times[times.len() / 2]);
+    table.set("us to read a series, p99", 0, times[times.len() * 99 / 100]);
     Ok(())
 }
 
@@ -206,7 +238,8 @@ fn synthetic(arguments: &Arguments) -> anyhow::Result<History> {
         random ^= random << 17;
         if most == 0 { 0 } else { (random % (2 * most as u64 + 1)) as i64 - most }
     };
-    for timestamp_ms in (start_ms + INTERVAL_MS..end_ms).step_by(INTERVAL_MS as usize) {
+    // To a moment after its end: a day that is not over is not merged.
+    for timestamp_ms in (start_ms + INTERVAL_MS..=end_ms + INTERVAL_MS).step_by(INTERVAL_MS as usize) {
         let mut late_ms = 0;
         for (index, (labels, value)) in fleet.scrape().enumerate() {
             if index % per_instance == 0 {

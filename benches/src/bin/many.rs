@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Parser;
 use pilaster_benches::dataset::{Fleet, INTERVAL_MS};
-use pilaster_benches::server::disk_bytes;
+use pilaster_benches::server::{cpu_seconds, disk_bytes};
 use pilaster_engine::source::StoreSource;
 use pilaster_model::{Labels, TimeRange};
 use pilaster_promql::engine::{Engine, EngineOptions};
 use pilaster_storage::block::{BlockSeries, OrderKey};
 use pilaster_storage::env::Env;
-use pilaster_storage::{Store, StoreOptions};
+use pilaster_storage::{Sample, Store, StoreOptions};
 
 /// The server's allocator.
 #[global_allocator]
@@ -67,6 +67,10 @@ fn main() -> anyhow::Result<()> {
     let end_ms = START_MS + arguments.blocks * BLOCK_MS;
     ask(&store, end_ms, &arguments)?;
     if arguments.merge {
+        // A range of time is merged when the head has left it behind.
+        let series = store.series(&Labels::from_pairs([("__name__", "up")]));
+        store.append(&[Sample { series, timestamp_ms: end_ms, value: 1.0, start_ms: None }])?;
+        store.flush()?;
         let (begun, cpu) = (Instant::now(), cpu_seconds()?);
         store.maintain()?;
         let (stats, cpu) = (store.stats(), cpu_seconds()? - cpu);
@@ -193,15 +197,6 @@ fn ask(store: &Arc<Store>, end_ms: i64, arguments: &Arguments) -> anyhow::Result
     }
     println!("resident {} MiB", resident_bytes()? >> 20);
     Ok(())
-}
-
-/// Of this process, with all that its threads took.
-fn cpu_seconds() -> anyhow::Result<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok());
-    let both = ticks(11).zip(ticks(12)).context("/proc/self/stat has the times")?;
-    Ok((both.0 + both.1) / 100.0)
 }
 
 fn resident_bytes() -> anyhow::Result<u64> {
