@@ -104,7 +104,8 @@ pub struct Shared {
     pub decoders: Arc<Decoders>,
 }
 
-/// Decoders at rest: making one costs more than decoding a small page with it.
+/// Decoders at rest: making one costs more than decoding a small page with it. Nobody waits for the list: a thread that
+/// has it may be one that merges with what processor time is left over.
 #[derive(Default)]
 pub struct Decoders(Mutex<Vec<PageDecoder>>);
 
@@ -112,7 +113,7 @@ impl Decoders {
     /// # Errors
     /// There is no memory for one.
     pub fn take(&self) -> Result<PageDecoder, BlockError> {
-        match self.0.lock().pop() {
+        match self.0.try_lock().and_then(|mut decoders| decoders.pop()) {
             Some(decoder) => Ok(decoder),
             None => PageDecoder::new().map_err(BlockError::compression),
         }
@@ -120,8 +121,9 @@ impl Decoders {
 
     /// Keeps a decoder for the next who wants one.
     pub fn give_back(&self, decoder: PageDecoder) {
-        let mut decoders = self.0.lock();
-        if decoders.len() < DECODERS {
+        if let Some(mut decoders) = self.0.try_lock()
+            && decoders.len() < DECODERS
+        {
             decoders.push(decoder);
         }
     }

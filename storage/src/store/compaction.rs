@@ -14,7 +14,7 @@ use super::maintenance::Maintenance;
 use super::merge::{Haste, Window};
 use super::{Store, View};
 use crate::Error;
-use crate::block::BlockMeta;
+use crate::block::{Block, BlockMeta, LiveBlock};
 use crate::tombstone::Tombstone;
 
 /// Widths of the windows whose blocks become one, in block ranges: 2 h, 6 h and a day for Prometheus' block range.
@@ -122,11 +122,15 @@ impl Store {
         window: &Window,
         keep: &(dyn Fn(&Labels) -> bool + Sync),
     ) -> Result<Option<Vec<String>>, Error> {
+        // By this thread: who wants one of them meanwhile does not wait for those that get what time is left over.
+        let sources: Vec<&LiveBlock> = sources_of(view, window).collect();
+        let opened = LiveBlock::open_all(&sources).map_err(Error::block(&self.options.dir))?;
+        let sources: Vec<&Block> = opened.iter().map(|block| &**block).collect();
         let workers = match window.haste {
             Haste::Leisure => &self.options.merge_workers,
             Haste::Request => &self.options.flush_workers,
         };
-        let Some(mut metas) = workers.run(|| self.write_merged(view, window, keep))? else { return Ok(None) };
+        let Some(mut metas) = workers.run(|| self.write_merged(view, window, &sources, keep))? else { return Ok(None) };
         let opened = match self.open_blocks(&metas) {
             Ok(opened) => opened,
             Err(error) => {
@@ -162,6 +166,11 @@ impl Store {
         }
         self.replace_manifest(maintenance, manifest, opened).map(|()| Some(names))
     }
+}
+
+/// The blocks of `window`, oldest first.
+fn sources_of<'v>(view: &'v View, window: &Window) -> impl Iterator<Item = &'v LiveBlock> {
+    view.own().iter().map(|block| &**block).filter(|block| window.names.contains(&block.meta().name))
 }
 
 /// The width and level of the widest window that blocks of `span_ms` fill.

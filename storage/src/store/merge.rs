@@ -15,7 +15,7 @@ use pilaster_model::{Columns, Labels, TimeRange};
 use super::output::NewBlocks;
 use super::{Store, View};
 use crate::Error;
-use crate::block::{Block, BlockMeta, BlockSeries, LiveBlock, OrderKey};
+use crate::block::{Block, BlockMeta, BlockSeries, OrderKey};
 use crate::snapshot::{columns_of, samples_of};
 use crate::tombstone::{Source, Tombstone, about, hidden};
 
@@ -85,23 +85,19 @@ impl Iterator for InOrder<'_> {
 }
 
 impl Store {
-    /// Writes what the blocks of `window` hold together in `view`, as far as `keep` wants the series. No result is live
+    /// Writes what `sources`, the blocks of `window`, hold together in `view`, as far as `keep` wants the series. No result is live
     /// yet. `None` where a request came that has no leisure; nothing is left behind then.
     pub(super) fn write_merged(
         &self,
         view: &View,
         window: &Window,
+        sources: &[&Block],
         keep: &(dyn Fn(&Labels) -> bool + Sync),
     ) -> Result<Option<Vec<BlockMeta>>, Error> {
-        let is_source = |block: &&LiveBlock| window.names.contains(&block.meta().name);
-        let sources: Vec<&LiveBlock> = view.own().iter().map(|block| &**block).filter(is_source).collect();
-        let opened = LiveBlock::open_all(&sources).map_err(Error::block(&self.options.dir))?;
-        let sources: Vec<&Block> = opened.iter().map(|block| &**block).collect();
-
         let mut output = NewBlocks::new(self, window.start_ms, window.level);
         let mut batch: Vec<Placed> = Vec::new();
         let mut batch_samples = 0;
-        let mut all = InOrder::new(&sources).filter(|(key, _)| keep(key.labels())).peekable();
+        let mut all = InOrder::new(sources).filter(|(key, _)| keep(key.labels())).peekable();
         while let Some((key, places)) = all.next() {
             let samples_in = |(source, id): &(usize, u32)| sources[*source].sample_count(*id) as u64;
             batch_samples += places.iter().map(samples_in).sum::<u64>();
@@ -109,7 +105,7 @@ impl Store {
             if batch.len() < BATCH_SERIES && batch_samples < BATCH_SAMPLES && all.peek().is_some() {
                 continue;
             }
-            self.copy_batch(&sources, std::mem::take(&mut batch), &view.tombstones, &mut output)?;
+            self.copy_batch(sources, std::mem::take(&mut batch), &view.tombstones, &mut output)?;
             batch_samples = 0;
             if window.haste == Haste::Leisure && self.merging_wanted.load(Ordering::Relaxed) > 0 {
                 return Ok(None);
