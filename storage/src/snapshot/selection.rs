@@ -4,7 +4,8 @@ use std::sync::OnceLock;
 
 use pilaster_model::{LabelKey, Labels, Matcher, ReducedWindows, SeriesGroups, TimeRange};
 
-use super::{ReducedSamples, SelectedSeries, SeriesSamples, Snapshot, from_columns};
+use super::samples::from_columns;
+use super::{ReducedSamples, SelectedSeries, SeriesSamples, Snapshot};
 use crate::Error;
 use crate::head::{HeadSelection, SeriesRef, Timelines};
 
