@@ -26,10 +26,10 @@ use super::schema::Column;
 use super::summary::Summary;
 use super::{BlockError, BlockSeries};
 
-/// A row group ends at the first series that starts after so many rows …
-const GROUP_ROWS: usize = 1 << 20;
-/// … or after so many bytes of labels, which a reader holds in memory for it.
+/// A row group ends at the first series that starts after so many bytes of labels, which a reader holds in memory for it.
 const GROUP_LABEL_BYTES: usize = 16 << 20;
+/// The level of blocks of a day: see `store::compaction`.
+const DAY_LEVEL: u8 = 3;
 /// Runs that wait to be encoded together, for each thread.
 const RUNS_PER_THREAD: usize = 2;
 
@@ -38,13 +38,18 @@ const RUNS_PER_THREAD: usize = 2;
 pub struct Layout {
     /// A page ends at the first series that starts after so many rows.
     pub page_rows: usize,
+    /// A row group ends at the first series that starts after so many.
+    pub group_rows: usize,
     pub compression_level: i32,
 }
 
 impl Layout {
     /// Small pages for short, young blocks, which are read for few series; large ones where samples stay.
     pub fn of_level(level: u8) -> Layout {
-        Layout { page_rows: if level == 0 { 16_384 } else { 32_768 }, compression_level: 3 }
+        let page_rows = if level == 0 { 16_384 } else { 32_768 };
+        // In a day a series is long, and a timeline is written once a row group: there have to be many series in it.
+        let group_rows = if level < DAY_LEVEL { 1 << 20 } else { 4 << 20 };
+        Layout { page_rows, group_rows, compression_level: 3 }
     }
 }
 
@@ -111,7 +116,7 @@ impl GroupWriter {
 
     /// Whether the next series belongs to the next group.
     pub fn is_full(&self) -> bool {
-        self.rows >= GROUP_ROWS || self.label_bytes >= GROUP_LABEL_BYTES
+        self.rows >= self.layout.group_rows || self.label_bytes >= GROUP_LABEL_BYTES
     }
 
     /// Adds a series. A page ends at the first one that starts after so many rows, and inside of one only where it alone
