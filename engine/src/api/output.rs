@@ -4,6 +4,8 @@ use pilaster_model::Histogram;
 use pilaster_model::histogram::format_decimal;
 use pilaster_promql::{MatrixSeries, Output, QueryStats, QueryValue, Value, VectorSample};
 
+use rayon::prelude::*;
+
 use super::json::{push_labels, push_string, push_strings, push_timestamp, push_value};
 
 /// Which statistics an answer carries.
@@ -18,9 +20,37 @@ pub enum StatsDetail {
 /// Warnings and infos beyond this many are counted, not shown.
 const MOST_ANNOTATIONS: usize = 10;
 
+/// Points of a matrix, about, that are a piece of a body; a histogram is [`HISTOGRAM_POINTS`].
+const PIECE_POINTS: usize = 16_384;
+/// What a histogram takes, about, in points.
+const HISTOGRAM_POINTS: usize = 10;
+
 /// The whole envelope of a successful query.
 pub fn query_body(output: &Output, stats: StatsDetail, timings: &Timings) -> Vec<u8> {
-    let mut out = Vec::with_capacity(expected_bytes(&output.value));
+    let mut pieces = query_pieces(output, stats, timings, |piece| piece);
+    match pieces.as_mut_slice() {
+        [one] => std::mem::take(one),
+        several => several.concat(),
+    }
+}
+
+/// The envelope of a successful query in pieces, in order, and what `finish` makes of each: on all threads where there
+/// is more than one.
+pub fn query_pieces<T: Send>(
+    output: &Output,
+    stats: StatsDetail,
+    timings: &Timings,
+    finish: impl Fn(Vec<u8>) -> T + Sync,
+) -> Vec<T> {
+    let end = |out: &mut Vec<u8>| {
+        if stats != StatsDetail::None {
+            push_stats(out, &output.stats, stats, timings);
+        }
+        out.push(b'}');
+        push_annotations(out, &output.annotations.warnings, &output.annotations.infos);
+        out.push(b'}');
+    };
+    let mut out = Vec::new();
     out.extend_from_slice(b"{\"status\":\"success\",\"data\":{\"resultType\":");
     match &output.value {
         QueryValue::Scalar { timestamp_ms, value } => {
@@ -40,6 +70,7 @@ pub fn query_body(output: &Output, stats: StatsDetail, timings: &Timings) -> Vec
             out.push(b']');
         }
         QueryValue::Vector(samples) => {
+            out.reserve(samples.len() * 160);
             out.extend_from_slice(b"\"vector\",\"result\":[");
             for (index, sample) in samples.iter().enumerate() {
                 if index > 0 {
@@ -51,23 +82,66 @@ pub fn query_body(output: &Output, stats: StatsDetail, timings: &Timings) -> Vec
         }
         QueryValue::Matrix(series) => {
             out.extend_from_slice(b"\"matrix\",\"result\":[");
-            let mut clock = Clock::default();
-            for (index, one) in series.iter().enumerate() {
-                if index > 0 {
-                    out.push(b',');
-                }
-                push_matrix_series(&mut out, one, &mut clock);
-            }
-            out.push(b']');
+            return matrix_pieces(out, series, end, finish);
         }
     }
-    if stats != StatsDetail::None {
-        push_stats(&mut out, &output.stats, stats, timings);
+    end(&mut out);
+    vec![finish(out)]
+}
+
+/// The pieces of a matrix, of which `begin` stands before the first series, and `end` appends what comes behind the last.
+fn matrix_pieces<T: Send>(
+    begin: Vec<u8>,
+    series: &[MatrixSeries],
+    end: impl Fn(&mut Vec<u8>) + Sync,
+    finish: impl Fn(Vec<u8>) -> T + Sync,
+) -> Vec<T> {
+    let parts = parts(series);
+    let last = parts.len() - 1;
+    let piece = |(number, part): (usize, &[MatrixSeries])| {
+        let mut out = Vec::with_capacity(expected_bytes(part));
+        if number == 0 {
+            out.extend_from_slice(&begin);
+        }
+        let mut clock = Clock::default();
+        for (index, one) in part.iter().enumerate() {
+            if number + index > 0 {
+                out.push(b',');
+            }
+            push_matrix_series(&mut out, one, &mut clock);
+        }
+        if number == last {
+            out.push(b']');
+            end(&mut out);
+        }
+        finish(out)
+    };
+    match parts.as_slice() {
+        [one] => vec![piece((0, one))],
+        several => several.par_iter().copied().enumerate().map(piece).collect(),
     }
-    out.push(b'}');
-    push_annotations(&mut out, &output.annotations.warnings, &output.annotations.infos);
-    out.push(b'}');
-    out
+}
+
+/// How many pieces [`query_pieces`] makes.
+pub fn piece_count(value: &QueryValue) -> usize {
+    match value {
+        QueryValue::Matrix(series) => parts(series).len(),
+        QueryValue::Scalar { .. } | QueryValue::String { .. } | QueryValue::Vector(_) => 1,
+    }
+}
+
+/// Consecutive series that are about a piece; one part at least.
+fn parts(series: &[MatrixSeries]) -> Vec<&[MatrixSeries]> {
+    let (mut parts, mut start, mut points) = (Vec::new(), 0, 0);
+    for (index, one) in series.iter().enumerate() {
+        if points >= PIECE_POINTS {
+            parts.push(&series[start..index]);
+            (start, points) = (index, 0);
+        }
+        points += one.points.len() + HISTOGRAM_POINTS * one.histograms.len();
+    }
+    parts.push(&series[start..]);
+    parts
 }
 
 /// Appends `,"warnings":[…],"infos":[…]`, each only where there are some.
@@ -87,14 +161,8 @@ pub fn push_annotations(out: &mut Vec<u8>, warnings: &[String], infos: &[String]
     }
 }
 
-fn expected_bytes(value: &QueryValue) -> usize {
-    match value {
-        QueryValue::Scalar { .. } | QueryValue::String { .. } => 256,
-        QueryValue::Vector(samples) => 256 + samples.len() * 160,
-        QueryValue::Matrix(series) => {
-            256 + series.iter().map(|one| 128 + one.points.len() * 28 + one.histograms.len() * 256).sum::<usize>()
-        }
-    }
+fn expected_bytes(series: &[MatrixSeries]) -> usize {
+    256 + series.iter().map(|one| 128 + one.points.len() * 28 + one.histograms.len() * 256).sum::<usize>()
 }
 
 /// The timestamp of a scalar or string, which Prometheus writes as any number: `1.5`, not `1.500`.
@@ -255,6 +323,35 @@ mod tests {
         let annotations = Annotations { warnings: (0..warnings).map(|i| format!("w{i}")).collect(), infos: Vec::new() };
         let output = Output { value, annotations, stats: QueryStats::default() };
         String::from_utf8(query_body(&output, StatsDetail::None, &Timings::default())).unwrap()
+    }
+
+    #[test]
+    fn pieces_are_what_one_writer_writes() {
+        let one = |number: usize| MatrixSeries {
+            labels: Labels::from_pairs([("series", number.to_string())]),
+            points: (0..number as i64 * 37 % 2_000).map(|at| (at * 500 + number as i64, at as f64 / 7.0)).collect(),
+            histograms: if number % 9 == 3 { vec![(7, Histogram::default().into()); 500] } else { Vec::new() },
+        };
+        for count in [0, 1, 2, 150] {
+            let series: Vec<MatrixSeries> = (0..count).map(one).collect();
+            let written = series.iter().map(|one| {
+                let mut out = Vec::new();
+                push_matrix_series(&mut out, one, &mut Clock::default());
+                String::from_utf8(out).unwrap()
+            });
+            let written = written.collect::<Vec<_>>().join(",");
+            let expected = format!(
+                r#"{{"status":"success","data":{{"resultType":"matrix","result":[{written}]}},"warnings":["w0"]}}"#
+            );
+            let value = QueryValue::Matrix(series);
+            assert_eq!(piece_count(&value) > 1, count == 150);
+            assert!(body(value.clone(), 1) == expected, "{count} series");
+            let annotations = Annotations { warnings: vec!["w0".to_owned()], infos: Vec::new() };
+            let output = Output { value, annotations, stats: QueryStats::default() };
+            let pieces = query_pieces(&output, StatsDetail::None, &Timings::default(), |piece| piece);
+            assert_eq!(pieces.len(), piece_count(&output.value));
+            assert!(pieces.concat() == expected.as_bytes(), "{count} series");
+        }
     }
 
     #[test]

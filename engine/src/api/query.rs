@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use pilaster_promql::source::SourceError;
 use pilaster_promql::{Output, QueryError, QueryLimits, QueryValue};
 
 use super::error::{ApiError, ErrorType};
-use super::output::{StatsDetail, Timings, query_body};
+use super::gzip;
+use super::output::{StatsDetail, Timings, piece_count, query_body, query_pieces};
 use super::params::{Params, parse_duration_ns};
 use super::{json_response, success_value};
 use crate::app::{App, now_ms};
@@ -21,17 +23,25 @@ const MOST_POINTS: i128 = 11_000;
 
 const NANOSECONDS_PER_MS: i64 = 1_000_000;
 
-pub(super) async fn instant(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
+pub(super) async fn instant(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    params: Params,
+) -> Result<Response, ApiError> {
     let limit = params.limit()?;
     let at_ms = params.time_or("time", now_ms())?;
-    let request = Request::read(&app, &params, limit)?;
+    let request = Request::read(&app, &headers, &params, limit)?;
     let (engine, source) = (app.engine().ok_or_else(not_ready)?, app.source().ok_or_else(not_ready)?);
     let (text, limits) = (request.text.clone(), request.limits.clone());
     let evaluated = source.clone();
     request.run(&app, source, async move { engine.instant_with(evaluated, &text, at_ms, &limits).await }).await
 }
 
-pub(super) async fn range(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
+pub(super) async fn range(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    params: Params,
+) -> Result<Response, ApiError> {
     let limit = params.limit()?;
     let start_ms = params.time("start")?;
     let end_ms = params.time("end")?;
@@ -51,7 +61,7 @@ pub(super) async fn range(State(app): State<Arc<App>>, params: Params) -> Result
         ));
     }
     let step_ms = step_ns / NANOSECONDS_PER_MS;
-    let request = Request::read(&app, &params, limit)?;
+    let request = Request::read(&app, &headers, &params, limit)?;
     let (engine, source) = (app.engine().ok_or_else(not_ready)?, app.source().ok_or_else(not_ready)?);
     let (text, limits) = (request.text.clone(), request.limits.clone());
     let evaluated = source.clone();
@@ -87,10 +97,11 @@ struct Request {
     limit: Option<usize>,
     stats: StatsDetail,
     warning: Option<String>,
+    gzip: bool,
 }
 
 impl Request {
-    fn read(app: &App, params: &Params, limit: Option<usize>) -> Result<Request, ApiError> {
+    fn read(app: &App, headers: &HeaderMap, params: &Params, limit: Option<usize>) -> Result<Request, ApiError> {
         let mut timeout = app.query_timeout();
         if !params.get("timeout").is_empty() {
             let given_ns = params.duration_ns("timeout")?;
@@ -122,7 +133,8 @@ impl Request {
         };
         let count_samples = stats != StatsDetail::None;
         let limits = QueryLimits { lookback_ms, timeout: Some(timeout), count_samples, ..QueryLimits::default() };
-        Ok(Request { text: params.get("query").to_owned(), limits, timeout, limit, stats, warning })
+        let gzip = gzip::is_accepted(headers);
+        Ok(Request { text: params.get("query").to_owned(), limits, timeout, limit, stats, warning, gzip })
     }
 
     /// Waits for a place, evaluates on the query threads, and writes the answer there.
@@ -156,11 +168,11 @@ impl Request {
             output.annotations.warnings.extend(self.warning);
             output.annotations.warnings.extend(source.warnings());
             let timings = Timings { queue: queued.as_secs_f64(), total: took.as_secs_f64() };
-            Ok(query_body(&output, self.stats, &timings))
+            Ok(if self.gzip { packed(&output, self.stats, &timings) } else { plain(&output, self.stats, &timings) })
         });
         let answer = AbortOnDrop(task).join().await;
         drop(permit);
-        answer.map(json_response)
+        answer
     }
 }
 
@@ -181,10 +193,10 @@ impl Drop for Counted {
 }
 
 /// A task that ends when nobody waits for it any more.
-struct AbortOnDrop(tokio::task::JoinHandle<Result<Vec<u8>, ApiError>>);
+struct AbortOnDrop(tokio::task::JoinHandle<Result<Response, ApiError>>);
 
 impl AbortOnDrop {
-    async fn join(mut self) -> Result<Vec<u8>, ApiError> {
+    async fn join(mut self) -> Result<Response, ApiError> {
         match (&mut self.0).await {
             Ok(answer) => answer,
             Err(error) => {
@@ -199,6 +211,23 @@ impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+fn plain(output: &Output, stats: StatsDetail, timings: &Timings) -> Response {
+    json_response(query_body(output, stats, timings))
+}
+
+/// Compressed, where that is much work: on all threads. What is left is done by the layer around all handlers.
+fn packed(output: &Output, stats: StatsDetail, timings: &Timings) -> Response {
+    if piece_count(&output.value) < 2 {
+        return plain(output, stats, timings);
+    }
+    let pieces = query_pieces(output, stats, timings, |piece| gzip::pack(&piece));
+    let Some(pieces) = pieces.into_iter().collect::<Option<Vec<_>>>() else { return plain(output, stats, timings) };
+    let mut response = json_response(gzip::join(&pieces));
+    response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    response
 }
 
 fn truncate(output: &mut Output, limit: Option<usize>) {
