@@ -13,7 +13,7 @@ use clap::Parser;
 use pilaster_benches::answers::{Verdict, compare, notes};
 use pilaster_benches::judge::chance::{Chance, chance, error_words};
 use pilaster_benches::judge::data::{HOURS, Series, data};
-use pilaster_benches::judge::known::{Difference, Known, Proof, known};
+use pilaster_benches::judge::known::{Difference, Known, Proof, known, samples_per_time};
 use pilaster_benches::judge::steps::{Steps, by_steps};
 use pilaster_benches::random_query::{Kind as QueryKind, Query, Random, random_query};
 use pilaster_benches::server::{Kind, Server, write_request};
@@ -341,18 +341,21 @@ impl Judge {
                 return Ok(chance(&ours, &[unplaced(&theirs)]) != Chance::No);
             }
             (Proof::Rewritten(other), _) => (&self.theirs, other.as_str()),
-            (Proof::Newer, Some(newer)) => (newer, query),
-            (Proof::Newer, None) => return Ok(false),
+            (Proof::Newer | Proof::Unordered, Some(newer)) => (newer, query),
+            (Proof::Newer | Proof::Unordered, None) => return Ok(false),
         };
         let (path, parameters) = request.parameters(query);
         let mut answers = Vec::new();
         for _ in 0..ASK_AGAIN[0] {
             answers.push(unplaced(&server.get_json(path, &parameters).await?));
-            if chance(&ours, &answers) != Chance::No {
+            if proof != Proof::Unordered && chance(&ours, &answers) != Chance::No {
                 return Ok(true);
             }
         }
-        Ok(false)
+        let counts = samples_per_time(&ours);
+        Ok(proof == Proof::Unordered
+            && !are_stable(&answers)
+            && answers.iter().all(|answer| samples_per_time(answer) == counts))
     }
 
     /// The smallest query that still shows a difference as bad as `found`.

@@ -2,7 +2,7 @@
 //! where that is not enough, what else has to agree with ours: a newer Prometheus that has repaired the defect, or this
 //! Prometheus asked step by step, or in other words.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -24,6 +24,8 @@ pub enum Proof {
     Answers,
     /// A newer Prometheus answers as we do.
     Newer,
+    /// A newer Prometheus answers with other series each time, as many at each step as we do.
+    Unordered,
     /// The same Prometheus answers as we do when each step is asked for as an instant query.
     EachStep,
     /// The same Prometheus answers as we do to another query that says the same.
@@ -112,6 +114,12 @@ pub fn known(difference: &Difference<'_>) -> Vec<Known> {
             "Prometheus 3.14 looks info series up at other times than what they describe, and restores dropped names",
             Proof::Newer,
         ),
+        // Which of them come first is the order of a Go map there. Of dozens, ours are hardly ever drawn.
+        (
+            query.contains("limitk") && query.contains("info("),
+            "which series limitk keeps of what info() gives: Prometheus has them in no order",
+            Proof::Unordered,
+        ),
         // Its preprocessing leaves parameters of aggregations out: what `@` pins there moves with the steps, and
         // `@ start()` and `@ end()` mean nothing.
         (
@@ -134,6 +142,18 @@ pub fn known(difference: &Difference<'_>) -> Vec<Known> {
         .map(|query| (true, "timestamp(x offset 5m @ 10): Prometheus forgets the offset", Proof::Rewritten(query)));
     let all = classes.into_iter().chain(absent).chain(timestamp);
     all.filter(|(fits, ..)| *fits).map(|(_, name, proof)| Known { name, proof }).collect()
+}
+
+/// How many samples an answer has at each time.
+pub fn samples_per_time(answer: &Value) -> BTreeMap<String, usize> {
+    let result = answer["data"]["result"].as_array().into_iter().flatten();
+    let samples = result.flat_map(|series| {
+        let several = ["values", "histograms"].into_iter().filter_map(|kind| series[kind].as_array()).flatten();
+        several.chain(["value", "histogram"].into_iter().filter_map(|kind| series.get(kind)))
+    });
+    let mut counts = BTreeMap::new();
+    samples.for_each(|sample| *counts.entry(sample[0].to_string()).or_insert(0) += 1);
+    counts
 }
 
 /// Whether the answers differ in notes only, and ours has more of those that an operator between two vectors makes
@@ -249,6 +269,19 @@ mod tests {
         assert_eq!(names("limitk (1, sort(x))", &answer("a", "1"), &answer("b", "1")).len(), 1);
         assert_eq!(names("limitk (1, sort(x))", &answer("a", "1"), &answer("b", "2")), Vec::<&str>::new());
         assert_eq!(names("limitk (1, x)", &answer("a", "1"), &answer("b", "1")), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn samples_are_counted_at_each_time() {
+        let result = json!([
+            {"metric": {}, "values": [[1, "2"], [2.5, "3"]], "histograms": [[4, {}]]},
+            {"metric": {"a": "b"}, "values": [[2.5, "7"]]},
+        ]);
+        let range = json!({"status": "success", "data": {"resultType": "matrix", "result": result}});
+        let expected = [("1", 1), ("2.5", 2), ("4", 1)].map(|(time, count)| (time.to_owned(), count));
+        assert_eq!(samples_per_time(&range), BTreeMap::from(expected));
+        let instant = vector(&[(json!({}), "1"), (json!({"a": "b"}), "2")]);
+        assert_eq!(samples_per_time(&instant), BTreeMap::from([("1.0".to_owned(), 2)]));
     }
 
     #[test]
