@@ -24,7 +24,7 @@ pub enum Proof {
     Answers,
     /// A newer Prometheus answers as we do.
     Newer,
-    /// A newer Prometheus answers with other series each time, as many at each step as we do.
+    /// A newer Prometheus answers with other series each time, and gives each sample of ours at some time.
     Unordered,
     /// The same Prometheus answers as we do when each step is asked for as an instant query.
     EachStep,
@@ -114,10 +114,10 @@ pub fn known(difference: &Difference<'_>) -> Vec<Known> {
             "Prometheus 3.14 looks info series up at other times than what they describe, and restores dropped names",
             Proof::Newer,
         ),
-        // Which of them come first is the order of a Go map there. Of dozens, ours are hardly ever drawn.
+        // Which of them come first is the order of a Go map there. Of dozens, ours are hardly ever drawn together.
         (
             query.contains("limitk") && query.contains("info("),
-            "which series limitk keeps of what info() gives: Prometheus has them in no order",
+            "which series limitk keeps beside info(): Prometheus has them in no order",
             Proof::Unordered,
         ),
         // Its preprocessing leaves parameters of aggregations out: what `@` pins there moves with the steps, and
@@ -144,16 +144,16 @@ pub fn known(difference: &Difference<'_>) -> Vec<Known> {
     all.filter(|(fits, ..)| *fits).map(|(_, name, proof)| Known { name, proof }).collect()
 }
 
-/// How many samples an answer has at each time.
-pub fn samples_per_time(answer: &Value) -> BTreeMap<String, usize> {
-    let result = answer["data"]["result"].as_array().into_iter().flatten();
-    let samples = result.flat_map(|series| {
+/// The samples of an answer, each with its series, as text.
+pub fn cells(answer: &Value) -> BTreeSet<String> {
+    let mut cells = BTreeSet::new();
+    for series in answer["data"]["result"].as_array().into_iter().flatten() {
+        let labels: BTreeMap<_, _> = series["metric"].as_object().into_iter().flatten().collect();
         let several = ["values", "histograms"].into_iter().filter_map(|kind| series[kind].as_array()).flatten();
-        several.chain(["value", "histogram"].into_iter().filter_map(|kind| series.get(kind)))
-    });
-    let mut counts = BTreeMap::new();
-    samples.for_each(|sample| *counts.entry(sample[0].to_string()).or_insert(0) += 1);
-    counts
+        let one = ["value", "histogram"].into_iter().filter_map(|kind| series.get(kind));
+        cells.extend(several.chain(one).map(|sample| format!("{labels:?} {sample}")));
+    }
+    cells
 }
 
 /// Whether the answers differ in notes only, and ours has more of those that an operator between two vectors makes
@@ -272,16 +272,18 @@ mod tests {
     }
 
     #[test]
-    fn samples_are_counted_at_each_time() {
-        let result = json!([
-            {"metric": {}, "values": [[1, "2"], [2.5, "3"]], "histograms": [[4, {}]]},
-            {"metric": {"a": "b"}, "values": [[2.5, "7"]]},
-        ]);
-        let range = json!({"status": "success", "data": {"resultType": "matrix", "result": result}});
-        let expected = [("1", 1), ("2.5", 2), ("4", 1)].map(|(time, count)| (time.to_owned(), count));
-        assert_eq!(samples_per_time(&range), BTreeMap::from(expected));
-        let instant = vector(&[(json!({}), "1"), (json!({"a": "b"}), "2")]);
-        assert_eq!(samples_per_time(&instant), BTreeMap::from([("1.0".to_owned(), 2)]));
+    fn cells_are_known_by_series_time_and_value() {
+        let result = |order: [usize; 2]| {
+            let all = [
+                json!({"metric": {"b": "c", "a": "b"}, "values": [[2.5, "7"]]}),
+                json!({"metric": {}, "values": [[1, "2"], [2.5, "3"]], "histograms": [[4, {}]]}),
+            ];
+            json!({"data": {"resultType": "matrix", "result": order.map(|at| all[at].clone())}})
+        };
+        assert_eq!(cells(&result([0, 1])).len(), 4);
+        assert_eq!(cells(&result([0, 1])), cells(&result([1, 0])));
+        let (one, other) = (vector(&[(json!({}), "1")]), vector(&[(json!({}), "2")]));
+        assert!(cells(&one).is_disjoint(&cells(&other)));
     }
 
     #[test]
