@@ -17,7 +17,7 @@ const HISTOGRAM_BYTES: usize = 168;
 #[derive(Debug)]
 pub(crate) struct SampleCounts {
     steps: Steps,
-    /// What each step looks at.
+    /// What each step looks at; empty in a subquery under a function, which counts that itself.
     seen: Vec<AtomicU64>,
     /// Without what the step before it has looked at already.
     read: Vec<AtomicU64>,
@@ -57,8 +57,9 @@ pub(crate) struct WindowCounts {
 
 impl SampleCounts {
     pub fn new(steps: Steps, outer: Option<(Arc<SampleCounts>, Share)>) -> SampleCounts {
-        let zeros = || (0..steps.count).map(|_| AtomicU64::new(0)).collect();
-        SampleCounts { steps, seen: zeros(), read: zeros(), outer }
+        let zeros = |count: usize| (0..count).map(|_| AtomicU64::new(0)).collect();
+        let is_seen = !matches!(outer, Some((_, Share::Subquery { .. })));
+        SampleCounts { steps, seen: zeros(if is_seen { steps.count } else { 0 }), read: zeros(steps.count), outer }
     }
 
     /// `step` looks at `count` samples that no step before it has looked at.
@@ -68,7 +69,9 @@ impl SampleCounts {
     }
 
     fn see(&self, step: usize, count: u64) {
-        self.seen[step].fetch_add(count, Ordering::Relaxed);
+        if let Some(seen) = self.seen.get(step) {
+            seen.fetch_add(count, Ordering::Relaxed);
+        }
     }
 
     /// The cells of one row, each of which is one sample.
