@@ -22,8 +22,9 @@ use samples::from_parts;
 use selection::Places;
 use union::SeriesUnion;
 
-pub use samples::{ReducedSamples, SeriesSamples};
-pub(crate) use samples::{columns_of, samples_of};
+pub use crate::block::SeriesSamples;
+pub use samples::ReducedSamples;
+pub(crate) use samples::columns_of;
 pub use selection::SeriesSelection;
 
 /// A consistent view of a store. Clones are the same view.

@@ -6,6 +6,7 @@
 //! ```
 //!
 //! Values go as soon as they fill some pages, so a group in the making takes little more than its bytes in the file.
+//! When it ends, its timestamps are laid out once, 8 bytes a row: 32 MiB in blocks of a day.
 
 use std::sync::Arc;
 
@@ -28,8 +29,8 @@ use super::{BlockError, BlockSeries};
 
 /// A row group ends at the first series that starts after so many bytes of labels, which a reader holds in memory for it.
 const GROUP_LABEL_BYTES: usize = 16 << 20;
-/// The level of blocks of a day: see `store::compaction`.
-const DAY_LEVEL: u8 = 3;
+/// The level of blocks of a day, in which series are long.
+pub const DAY_LEVEL: u8 = 3;
 /// Runs that wait to be encoded together, for each thread.
 const RUNS_PER_THREAD: usize = 2;
 

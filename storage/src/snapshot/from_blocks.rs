@@ -6,10 +6,9 @@ use std::sync::Arc;
 use pilaster_model::{ReducedWindows, Reduction, TimeRange, is_stale};
 
 use super::joined::Timeline;
-use super::samples::{SeriesSamples, samples_of};
 use super::{SelectedSeries, Snapshot, unreadable};
 use crate::Error;
-use crate::block::{Block, FoundSamples, LiveBlock, ReducedValues};
+use crate::block::{Block, FoundSamples, LiveBlock, ReducedValues, SeriesSamples};
 use crate::tombstone::{Source, about, hidden};
 
 /// Threads that read blocks of an object store for one call.
@@ -164,7 +163,7 @@ impl Snapshot {
                     }
                     from_blocks.push(&mut samples, at, wanted, rows[position])?;
                 } else {
-                    let samples = samples_of(samples.samples(at).map_err(unreadable)?);
+                    let samples = samples.samples(at).map_err(unreadable)?;
                     let samples = samples.without(&hidden(&tombstones, &series[position].labels));
                     if !samples.values.is_empty() {
                         from_blocks.parts.push((of.number, samples));

@@ -2,23 +2,10 @@
 
 use std::sync::Arc;
 
-use pilaster_model::{Columns, Histogram, TimeRange};
+use pilaster_model::{Columns, TimeRange};
 
-use crate::block::BlockSamples;
+use crate::block::SeriesSamples;
 use crate::head::Timelines;
-
-/// Samples of one series, ascending by time, one per timestamp.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SeriesSamples {
-    /// Series that were sampled at the same times share one list.
-    pub timestamps: Arc<[i64]>,
-    /// Bit for bit as they came; meaningless where the sample is a histogram.
-    pub values: Vec<f64>,
-    /// As long as `values`, where any sample is a histogram.
-    pub histograms: Option<Vec<Option<Arc<Histogram>>>>,
-    /// As long as `values`, where any start timestamp is known; 0 means unknown.
-    pub starts_ms: Option<Vec<i64>>,
-}
 
 /// Samples of one series, some of which may stand for many.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,16 +24,6 @@ impl SeriesSamples {
         let mut columns = columns_of(vec![self]);
         columns.remove(ranges);
         from_columns(&columns, &mut Timelines::default())
-    }
-}
-
-/// What a block gave, in the form that everyone reads.
-pub(crate) fn samples_of(samples: BlockSamples) -> SeriesSamples {
-    SeriesSamples {
-        timestamps: samples.timestamps,
-        values: samples.values,
-        histograms: samples.histograms,
-        starts_ms: samples.starts_ms,
     }
 }
 

@@ -14,14 +14,15 @@ use super::maintenance::Maintenance;
 use super::merge::{Haste, Window};
 use super::{Store, View};
 use crate::Error;
-use crate::block::{Block, BlockMeta, LiveBlock};
+use crate::block::{Block, BlockMeta, DAY_LEVEL, LiveBlock};
 use crate::tombstone::Tombstone;
 
 /// Widths of the windows whose blocks become one, in block ranges: 2 h, 6 h and a day for Prometheus' block range.
 /// Nothing is gained beyond a day of dense samples.
-const WIDTHS: [i64; 3] = [1, 3, 12];
+const WIDTHS: [i64; DAY_LEVEL as usize] = [1, 3, 12];
 /// Late blocks of a window that are worth rewriting the large one beside them.
 const MANY: usize = 4;
+
 impl Store {
     /// Merges until nothing is left to merge, or a request wants to. The caller merges alone.
     ///

@@ -16,7 +16,7 @@ use super::output::NewBlocks;
 use super::{Store, View};
 use crate::Error;
 use crate::block::{Block, BlockMeta, BlockSeries, OrderKey};
-use crate::snapshot::{columns_of, samples_of};
+use crate::snapshot::columns_of;
 use crate::tombstone::{Source, Tombstone, about, hidden};
 
 /// Samples that are looked for together, and series.
@@ -135,7 +135,7 @@ impl Store {
             for (source, _) in places {
                 let (samples, tombstones, next) = &mut found[source];
                 let Some(at) = next.next() else { unreachable!("each place is asked for once") };
-                let samples = samples_of(samples.samples(at).map_err(unreadable())?);
+                let samples = samples.samples(at).map_err(unreadable())?;
                 parts.push(samples.without(&hidden(tombstones, key.labels())));
             }
             let columns = columns_of(parts);

@@ -19,16 +19,16 @@ use super::{BlockError, BlockMeta, FileMeta, postings, rebuild, seal, verify};
 use crate::env::Files;
 use reader::{Item, Reader};
 
-/// Samples of one series.
+/// Samples of one series, ascending by time, one per timestamp.
 #[derive(Debug, Clone, PartialEq)]
-pub struct BlockSamples {
-    /// Ascending; the same `Arc` for series that share a timeline, within one call at least.
+pub struct SeriesSamples {
+    /// Series that were sampled at the same times share one list.
     pub timestamps: Arc<[i64]>,
-    /// One a timestamp; 0.0 beside a histogram.
+    /// Bit for bit as they came; meaningless where the sample is a histogram.
     pub values: Vec<f64>,
-    /// One a timestamp, where the series has any.
+    /// As long as `values`, where any sample is a histogram.
     pub histograms: Option<Vec<Option<Arc<Histogram>>>>,
-    /// Start timestamps in milliseconds, one a timestamp, 0 where unknown; absent where none is known.
+    /// As long as `values`, where any start timestamp is known; 0 means unknown.
     pub starts_ms: Option<Vec<i64>>,
 }
 
@@ -209,7 +209,7 @@ impl Block {
     ///
     /// # Errors
     /// As [`Block::read`].
-    pub fn read_many(&self, ids: &[u32], range: TimeRange) -> Result<Vec<BlockSamples>, BlockError> {
+    pub fn read_many(&self, ids: &[u32], range: TimeRange) -> Result<Vec<SeriesSamples>, BlockError> {
         if ids.is_sorted() {
             let mut found = self.find(ids, range)?;
             return (0..ids.len()).map(|at| found.samples(at)).collect();
@@ -219,7 +219,7 @@ impl Block {
         let sorted: Vec<u32> = order.iter().map(|&at| ids[at]).collect();
         let mut found = self.find(&sorted, range)?;
         let read = order.into_iter().enumerate().map(|(nth, at)| Ok((at, found.samples(nth)?)));
-        let mut samples: Vec<(usize, BlockSamples)> = read.collect::<Result<_, BlockError>>()?;
+        let mut samples: Vec<(usize, SeriesSamples)> = read.collect::<Result<_, BlockError>>()?;
         samples.sort_unstable_by_key(|(at, _)| *at);
         Ok(samples.into_iter().map(|(_, samples)| samples).collect())
     }
@@ -305,12 +305,12 @@ impl FoundSamples<'_> {
     ///
     /// # Errors
     /// As [`Block::read`].
-    pub fn samples(&mut self, at: usize) -> Result<BlockSamples, BlockError> {
+    pub fn samples(&mut self, at: usize) -> Result<SeriesSamples, BlockError> {
         let (item, ahead) = (&self.items[at], &self.items[at..]);
         let mut values = Vec::with_capacity(item.rows.len());
         self.reader.values(item, ahead, &mut values)?;
         let histograms = self.reader.sparse(Part::Histograms, item, ahead)?;
         let starts_ms = self.reader.starts(item, ahead)?;
-        Ok(BlockSamples { timestamps: item.timestamps.clone(), values, histograms, starts_ms })
+        Ok(SeriesSamples { timestamps: item.timestamps.clone(), values, histograms, starts_ms })
     }
 }
