@@ -128,24 +128,9 @@ impl Server {
             .with_context(|| format!("{:?} answered {path} with {}", self.kind, String::from_utf8_lossy(&body)))
     }
 
-    /// Memory and processor time of the process; zeros where `/proc` does not tell.
+    /// Memory and processor time of the process.
     pub fn usage(&self) -> Usage {
-        let read =
-            |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap_or_default();
-        let status = read("status");
-        let kib = |key: &str| {
-            let line = status.lines().find(|line| line.starts_with(key));
-            line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).unwrap_or(0)
-        };
-        let stat = read("stat");
-        // Fields behind the program's name: user and system time are the 12th and 13th, in hundredths of a second.
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-        let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
-        Usage {
-            resident_bytes: kib("VmRSS:") * 1024,
-            peak_resident_bytes: kib("VmHWM:") * 1024,
-            cpu_seconds: (ticks(11) + ticks(12)) / 100.0,
-        }
+        usage_of(&self.child.id().to_string())
     }
 
     /// Bytes of all files below the data directory.
@@ -154,13 +139,28 @@ impl Server {
     }
 }
 
-/// Processor time that this process has taken with all its threads, in seconds, to a hundredth.
-pub fn cpu_seconds() -> anyhow::Result<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok());
-    let both = ticks(11).zip(ticks(12)).context("/proc/self/stat has the times")?;
-    Ok((both.0 + both.1) / 100.0)
+/// Memory and processor time of this process, with all its threads.
+pub fn own_usage() -> Usage {
+    usage_of("self")
+}
+
+/// Of a process by its folder in `/proc`; zeros where that does not tell.
+fn usage_of(process: &str) -> Usage {
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{process}/{file}")).unwrap_or_default();
+    let status = read("status");
+    let kib = |key: &str| {
+        let line = status.lines().find(|line| line.starts_with(key));
+        line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    let stat = read("stat");
+    // Fields behind the program's name: user and system time are the 12th and 13th, in hundredths of a second.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+    let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
+    Usage {
+        resident_bytes: kib("VmRSS:") * 1024,
+        peak_resident_bytes: kib("VmHWM:") * 1024,
+        cpu_seconds: (ticks(11) + ticks(12)) / 100.0,
+    }
 }
 
 /// Bytes of all files below `dir`; 0 where there is no such directory.

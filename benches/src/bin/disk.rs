@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, ensure};
 use clap::Parser;
 use pilaster_benches::dataset::{Fleet, INTERVAL_MS};
-use pilaster_benches::server::{Kind, Server, cpu_seconds, disk_bytes, write_request};
+use pilaster_benches::server::{Kind, Server, disk_bytes, own_usage, write_request};
 use pilaster_benches::table::Table;
 use pilaster_ingest::remote_write::SeriesToSend;
 use pilaster_model::{Labels, TimeRange};
@@ -118,9 +118,9 @@ fn ours(history: &History, home: &Path, samples: usize, table: &mut Table) -> an
     table.set("s to load", 0, begun.elapsed().as_secs_f64());
     let blocks = || disk_bytes(&data_dir) - disk_bytes(&data_dir.join("wal"));
     table.set("bytes / sample, flushed", 0, blocks() as f64 / samples as f64);
-    let cpu = cpu_seconds()?;
+    let cpu = own_usage().cpu_seconds;
     store.maintain()?;
-    let cpu = cpu_seconds()? - cpu;
+    let cpu = own_usage().cpu_seconds - cpu;
     table.set("bytes / sample, merged", 0, blocks() as f64 / samples as f64);
     table.set("blocks", 0, store.stats().blocks as f64);
     if store.stats().compactions > 0 {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Parser;
 use pilaster_benches::dataset::{Fleet, INTERVAL_MS};
-use pilaster_benches::server::{cpu_seconds, disk_bytes};
+use pilaster_benches::server::{disk_bytes, own_usage};
 use pilaster_engine::source::StoreSource;
 use pilaster_model::{Labels, TimeRange};
 use pilaster_promql::engine::{Engine, EngineOptions};
@@ -71,9 +71,9 @@ fn main() -> anyhow::Result<()> {
         let series = store.series(&Labels::from_pairs([("__name__", "up")]));
         store.append(&[Sample { series, timestamp_ms: end_ms, value: 1.0, start_ms: None }])?;
         store.flush()?;
-        let (begun, cpu) = (Instant::now(), cpu_seconds()?);
+        let (begun, cpu) = (Instant::now(), own_usage().cpu_seconds);
         store.maintain()?;
-        let (stats, cpu) = (store.stats(), cpu_seconds()? - cpu);
+        let (stats, cpu) = (store.stats(), own_usage().cpu_seconds - cpu);
         println!(
             "\nmerged: {} blocks, {:.3} bytes a sample, in {:.1} s and {cpu:.1} CPU seconds: {:.1} M samples a CPU second",
             stats.blocks,
@@ -139,9 +139,9 @@ fn fill(dir: &Path, arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 fn open(dir: &Path) -> anyhow::Result<Arc<Store>> {
-    let (resident, begun, cpu) = (resident_bytes()?, Instant::now(), cpu_seconds()?);
+    let (resident, begun, cpu) = (own_usage().resident_bytes, Instant::now(), own_usage().cpu_seconds);
     let store = Store::open(StoreOptions::new(dir), Env::real())?;
-    let (took, cpu) = (begun.elapsed(), cpu_seconds()? - cpu);
+    let (took, cpu) = (begun.elapsed(), own_usage().cpu_seconds - cpu);
     let stats = store.stats();
     println!(
         "opened {} blocks of {} samples, {} MiB, in {:.0} ms and {:.0} CPU ms; resident {} KiB more",
@@ -150,7 +150,7 @@ fn open(dir: &Path) -> anyhow::Result<Arc<Store>> {
         disk_bytes(dir) >> 20,
         took.as_secs_f64() * 1000.0,
         cpu * 1000.0,
-        resident_bytes()?.saturating_sub(resident) >> 10
+        own_usage().resident_bytes.saturating_sub(resident) >> 10
     );
     Ok(store)
 }
@@ -195,12 +195,6 @@ fn ask(store: &Arc<Store>, end_ms: i64, arguments: &Arguments) -> anyhow::Result
             })?;
         }
     }
-    println!("resident {} MiB", resident_bytes()? >> 20);
+    println!("resident {} MiB", own_usage().resident_bytes >> 20);
     Ok(())
-}
-
-fn resident_bytes() -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("/proc/self/status has VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").trim().parse::<u64>()? * 1024)
 }
