@@ -202,8 +202,9 @@ fn churn_does_not_grow_the_head() {
     }
 }
 
-/// Counters of `count` series, 1200 samples each: with `count` 900, a row group. On two threads, as the server does it.
-fn counters(dir: &tempfile::TempDir, count: usize, block_ms: i64) -> std::sync::Arc<Store> {
+/// Counters of `count` series, so many samples each: 900 series with 1200 are a row group. On two threads, as the server
+/// does it.
+fn counters(dir: &tempfile::TempDir, count: usize, steps: i64, block_ms: i64) -> std::sync::Arc<Store> {
     let workers = Workers::new("two", 2, Priority::Low).unwrap();
     let options = StoreOptions {
         wal_sync: WalSync::Written,
@@ -214,7 +215,7 @@ fn counters(dir: &tempfile::TempDir, count: usize, block_ms: i64) -> std::sync::
     };
     let store = Store::open(options, Env::real()).unwrap();
     let series: Vec<SeriesRef> = (0..count).map(|number| store.series(&labels(number))).collect();
-    for steps in (0..1200i64).collect::<Vec<_>>().chunks(60) {
+    for steps in (0..steps).collect::<Vec<_>>().chunks(60) {
         let sample = |(number, &series): (usize, &SeriesRef), step: i64| Sample {
             series,
             timestamp_ms: 1_699_992_000_000 + step * 15_000,
@@ -233,7 +234,7 @@ fn a_flush_takes_as_much_however_much_there_is() {
     let _alone = alone();
     let peak = |count: usize| {
         let dir = tempfile::tempdir().unwrap();
-        let store = counters(&dir, count, 18_000_000);
+        let store = counters(&dir, count, 1200, 18_000_000);
         let peak = peak_bytes(|| store.flush().unwrap());
         assert_eq!(store.stats().head_samples, 0);
         assert!(store.stats().blocks > 0);
@@ -242,22 +243,38 @@ fn a_flush_takes_as_much_however_much_there_is() {
     let (group, groups) = (peak(900), peak(3600));
     println!("{group:.1} MiB for a row group, {groups:.1} for four");
     // A row group's values alone are 8 MiB.
-    assert!(group < 40.0, "{group} MiB for a row group");
-    assert!(groups < group + 12.0, "{group} MiB for a row group, {groups} for four");
+    assert!(group < 10.0, "{group} MiB for a row group");
+    assert!(groups < group + 5.0, "{group} MiB for a row group, {groups} for four");
 }
 
 #[test]
 fn a_merge_takes_little_beside_its_blocks() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
-    let store = counters(&dir, 1350, 1_800_000);
+    let store = counters(&dir, 1350, 1200, 1_800_000);
     store.flush().unwrap();
     let before = store.stats().blocks;
     let peak = peak_bytes(|| while_merging(&store)) as f64 / 1048576.0;
     assert!(before >= 10 && store.stats().blocks < before / 2, "{before} blocks became {}", store.stats().blocks);
     println!("{peak:.1} MiB for one and a half row groups");
     // Their values alone are 12 MiB, and each has a timestamp.
-    assert!(peak < 40.0, "{peak} MiB for one and a half row groups");
+    assert!(peak < 16.0, "{peak} MiB for one and a half row groups");
+}
+
+#[test]
+fn a_merge_to_a_day_takes_as_little() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    // Twelve block ranges are a day, and one more shows that it is over.
+    let store = counters(&dir, 1350, 1300, 1_500_000);
+    store.flush().unwrap();
+    let peak = peak_bytes(|| while_merging(&store)) as f64 / 1048576.0;
+    let day = store.snapshot().blocks().iter().map(|block| block.meta().clone()).find(|meta| meta.level == 3);
+    let rows = day.expect("a block of a day").sample_count;
+    println!("{peak:.1} MiB for a row group of {rows} rows");
+    assert_eq!(rows, 1350 * 1200);
+    // Its values alone are 12 MiB, and as many its timestamps.
+    assert!(peak < 16.0, "{peak} MiB for a row group of {rows} rows");
 }
 
 /// Merges until there is nothing more to merge.

@@ -9,18 +9,16 @@ use parquet::schema::types::ColumnDescPtr;
 use pilaster_model::Labels;
 
 use super::BlockError;
-use super::column::{Candidate, Chunk, Dictionary, FinishedChunk, PageCompressor, PageIndexOrder, dictionary_chunk};
+use super::column::{Chunk, Dictionary, FinishedChunk, PageCompressor, PageIndexOrder, dictionary_chunk};
 use super::divide::Divisor;
 use super::group::Layout;
 use super::page::{DataPage, put_runs};
 use super::run::{Piece, rows_of};
 use super::schema::Column;
-use super::timeline::Timelines;
+use super::timestamps;
 
 /// Text longer than this has no business in statistics.
 const STATISTICS_TEXT_BYTES: usize = 128;
-/// A page of timestamps ends after so many rows at the latest: its size must fit 31 bits.
-const TIMESTAMP_PAGE_ROWS: usize = 4 << 20;
 
 /// The series of a row group.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +39,7 @@ impl GroupSeries<'_> {
             Column::Metric => self.metric(descriptor)?,
             Column::Labels => self.labels(descriptor)?,
             Column::Promoted { label, .. } => self.promoted(descriptor, label)?,
-            Column::Ts => self.timestamps(descriptor)?,
+            Column::Ts => timestamps::chunk(self, descriptor)?,
             Column::SeriesId
             | Column::ValueInt
             | Column::ValueDiv
@@ -143,40 +141,6 @@ impl GroupSeries<'_> {
             })
             .collect();
         self.by_series(descriptor, &dictionary, &entries, None, |_, _| None)
-    }
-
-    /// Timelines repeat once per series, so one page with a long window shrinks them to almost nothing. Where many
-    /// series have timestamps of their own, those are read from here: then pages are as small as those of values.
-    fn timestamps(&self, descriptor: ColumnDescPtr) -> Result<FinishedChunk, BlockError> {
-        let places = Timelines::of(self.timestamps).places;
-        let all: usize = self.timestamps.iter().map(|timestamps| timestamps.len()).sum();
-        let own = self.timestamps.iter().zip(&places).filter(|(_, place)| place.is_none());
-        let own: usize = own.map(|(own, _)| own.len()).sum();
-        let mut chunk = Chunk::new(descriptor);
-        let mut timestamps: Vec<i64> = Vec::new();
-        let (mut min, mut max) = (i64::MAX, i64::MIN);
-        let mut zstd = PageCompressor::with_long_window(self.layout.compression_level)?;
-        let candidates = [Candidate::Plain, Candidate::Delta(4)];
-        let small = own > all / 8;
-        if !small {
-            timestamps.reserve_exact(all.min(TIMESTAMP_PAGE_ROWS));
-        }
-        for page in self.pages {
-            for piece in page {
-                let part = &self.timestamps[piece.series][piece.rows.clone()];
-                min = min.min(part[0]);
-                max = max.max(part[part.len() - 1]);
-                timestamps.extend_from_slice(part);
-            }
-            if small || timestamps.len() >= TIMESTAMP_PAGE_ROWS {
-                chunk.put(&zstd.integers(timestamps.len(), &[], &timestamps, &candidates)?);
-                timestamps.clear();
-            }
-        }
-        if !timestamps.is_empty() {
-            chunk.put(&zstd.integers(timestamps.len(), &[], &timestamps, &candidates)?);
-        }
-        chunk.finish(Some(Statistics::int64(Some(min), Some(max), None, Some(0), false)), None)
     }
 
     /// A column without a single value: one page of nulls.

@@ -27,10 +27,10 @@ impl PageCompressor {
         Ok(PageCompressor { zstd, best: Vec::new(), spare: Vec::new(), encoded: Vec::new() })
     }
 
-    /// Finds repetitions up to 16 MiB back: a timeline recurs once per series of its target.
-    pub fn with_long_window(level: i32) -> Result<PageCompressor, BlockError> {
+    /// Finds repetitions up to 2^`window_log` bytes back: a timeline recurs once per series of its target.
+    pub fn with_long_window(level: i32, window_log: u32) -> Result<PageCompressor, BlockError> {
         let mut compressor = PageCompressor::new(level)?;
-        for parameter in [CParameter::WindowLog(24), CParameter::EnableLongDistanceMatching(true)] {
+        for parameter in [CParameter::WindowLog(window_log), CParameter::EnableLongDistanceMatching(true)] {
             compressor.zstd.set_parameter(parameter).map_err(BlockError::compression)?;
         }
         Ok(compressor)
@@ -113,7 +113,7 @@ pub enum Candidate {
 }
 
 impl Candidate {
-    fn encoding(self) -> Encoding {
+    pub fn encoding(self) -> Encoding {
         match self {
             Candidate::Plain => Encoding::Plain,
             Candidate::Delta(_) => Encoding::Delta,

@@ -14,29 +14,66 @@ pub const PADDING: usize = 16;
 
 /// Appends `values` as blocks of `miniblocks` times 32 values.
 pub fn encode(values: &[i64], miniblocks: usize, out: &mut Vec<u8>) {
-    let block = miniblocks * MINIBLOCK;
-    put_uvarint(out, block as u64);
-    put_uvarint(out, miniblocks as u64);
-    put_uvarint(out, values.len() as u64);
-    let Some((&first, rest)) = values.split_first() else {
-        put_uvarint(out, 0);
-        return;
-    };
-    put_uvarint(out, zigzag(first));
-    let mut previous = first;
-    let mut deltas = vec![0i64; block];
-    for chunk in rest.chunks(block) {
-        let deltas = &mut deltas[..chunk.len()];
-        let mut min_delta = i64::MAX;
-        for (delta, &value) in deltas.iter_mut().zip(chunk) {
-            *delta = value.wrapping_sub(previous);
-            previous = value;
-            min_delta = min_delta.min(*delta);
+    let mut encoder = Encoder::new(values.len(), miniblocks, out);
+    encoder.push(values, out);
+    encoder.finish(out);
+}
+
+/// Encodes values that come in slices.
+pub struct Encoder {
+    miniblocks: usize,
+    is_first: bool,
+    previous: i64,
+    /// Of the block in the making.
+    deltas: Vec<i64>,
+}
+
+impl Encoder {
+    /// For `total` values in all; appends what stands before them.
+    pub fn new(total: usize, miniblocks: usize, out: &mut Vec<u8>) -> Encoder {
+        for number in [miniblocks * MINIBLOCK, miniblocks, total] {
+            put_uvarint(out, number as u64);
         }
+        if total == 0 {
+            put_uvarint(out, 0);
+        }
+        Encoder { miniblocks, is_first: true, previous: 0, deltas: Vec::with_capacity(miniblocks * MINIBLOCK) }
+    }
+
+    /// Appends the blocks that are complete with `values`.
+    pub fn push(&mut self, mut values: &[i64], out: &mut Vec<u8>) {
+        if self.is_first
+            && let Some((&first, rest)) = values.split_first()
+        {
+            put_uvarint(out, zigzag(first));
+            (self.is_first, self.previous, values) = (false, first, rest);
+        }
+        let block = self.miniblocks * MINIBLOCK;
+        while !values.is_empty() {
+            let taken;
+            (taken, values) = values.split_at(values.len().min(block - self.deltas.len()));
+            let mut previous = self.previous;
+            self.deltas.extend(taken.iter().map(|&value| value.wrapping_sub(std::mem::replace(&mut previous, value))));
+            self.previous = previous;
+            if self.deltas.len() == block {
+                self.end_block(out);
+            }
+        }
+    }
+
+    /// Appends the last block, which may be shorter.
+    pub fn finish(mut self, out: &mut Vec<u8>) {
+        if !self.deltas.is_empty() {
+            self.end_block(out);
+        }
+    }
+
+    fn end_block(&mut self, out: &mut Vec<u8>) {
+        let min_delta = self.deltas.iter().copied().fold(i64::MAX, i64::min);
         put_uvarint(out, zigzag(min_delta));
         let widths_at = out.len();
-        out.resize(widths_at + miniblocks, 0);
-        for (index, mini) in deltas.chunks(MINIBLOCK).enumerate() {
+        out.resize(widths_at + self.miniblocks, 0);
+        for (index, mini) in self.deltas.chunks(MINIBLOCK).enumerate() {
             let mut packed = [0u64; MINIBLOCK];
             let mut all = 0;
             for (slot, &delta) in packed.iter_mut().zip(mini) {
@@ -47,6 +84,7 @@ pub fn encode(values: &[i64], miniblocks: usize, out: &mut Vec<u8>) {
             out[widths_at + index] = width as u8;
             pack(&packed, width, out);
         }
+        self.deltas.clear();
     }
 }
 

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Values go as soon as they fill some pages, so a group in the making takes little more than its bytes in the file.
-//! When it ends, its timestamps are laid out once, 8 bytes a row: 32 MiB in blocks of a day.
+//! When it ends, its timestamps go series by series into a compressor that looks back as far as timelines repeat, 16 MiB at
+//! most.
 
 use std::sync::Arc;
 

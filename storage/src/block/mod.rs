@@ -34,6 +34,7 @@ mod shelf;
 mod source;
 mod summary;
 mod timeline;
+mod timestamps;
 mod varint;
 mod verify;
 mod write;
