@@ -5,6 +5,7 @@
 
 mod assemble;
 mod deep;
+mod first_error;
 mod output;
 mod samples;
 #[cfg(test)]
@@ -14,7 +15,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
-use datafusion::execution::TaskContext;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::physical_plan::displayable;
 use datafusion::prelude::SessionConfig;
@@ -148,8 +148,10 @@ impl Engine {
         let counts = execution.preparer.query.outermost_counts();
         let evaluation = Evaluation::new(Steps::instant(at_ms), false, counts);
         deep::run(deep::is_deep(&execution.expr), async move {
-            let value = execution.instant_value(at_ms, evaluation).await?;
-            Ok(execution.finish(value))
+            match execution.instant_value(at_ms, evaluation).await {
+                Ok(value) => Ok(execution.finish(value)),
+                Err(error) => Err(execution.first_error(evaluation.steps, 1, error).await),
+            }
         })
         .await
     }
@@ -189,8 +191,10 @@ impl Engine {
         let steps = Steps::range(start_ms, end_ms, step_ms);
         let tile = if limits.count_samples { steps.count } else { self.options.tile };
         deep::run(deep::is_deep(&execution.expr), async move {
-            let value = execution.range_value(steps, tile).await?;
-            Ok(execution.finish(value))
+            match execution.range_value(steps, tile).await {
+                Ok(value) => Ok(execution.finish(value)),
+                Err(error) => Err(execution.first_error(steps, tile, error).await),
+            }
         })
         .await
     }
@@ -243,23 +247,10 @@ impl Engine {
             partitions: self.options.partitions,
             partition_cells: self.options.partition_cells,
         };
-        let context = Arc::new(self.task_context(Arc::clone(&query)));
+        let context = Arc::new(query.context(self.config.clone(), Arc::clone(&self.runtime)));
         let largest_leaf = AtomicUsize::new(0);
         let preparer = Preparer { source, options, range, query, context, selections: Mutex::default(), largest_leaf };
         Ok(Execution { expr, text: text.to_owned(), preparer, started })
-    }
-
-    fn task_context(&self, query: Arc<QueryState>) -> TaskContext {
-        TaskContext::new(
-            None,
-            String::new(),
-            self.config.clone().with_extension(query),
-            Default::default(),
-            Default::default(),
-            Default::default(),
-            Default::default(),
-            Arc::clone(&self.runtime),
-        )
     }
 }
 

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use datafusion::execution::TaskContext;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::prelude::SessionConfig;
 use parking_lot::Mutex;
 use pilaster_model::Labels;
 
@@ -19,7 +21,7 @@ use crate::grid::Steps;
 pub(crate) struct QueryState {
     /// A monotonic instant, so that operators can stop themselves however busy the runtime is.
     deadline: Option<Instant>,
-    cancelled: AtomicBool,
+    cancelled: Arc<AtomicBool>,
     /// May be below zero for a moment: rows that were never counted are given back too.
     samples: AtomicI64,
     peak: AtomicUsize,
@@ -40,7 +42,7 @@ impl QueryState {
     pub fn new(deadline: Option<Instant>, max_samples: usize) -> QueryState {
         QueryState {
             deadline,
-            cancelled: AtomicBool::new(false),
+            cancelled: Arc::default(),
             samples: AtomicI64::new(0),
             peak: AtomicUsize::new(0),
             read: AtomicUsize::new(0),
@@ -49,6 +51,11 @@ impl QueryState {
             claimed: Mutex::new(HashMap::new()),
             counts: None,
         }
+    }
+
+    /// For another evaluation within the same request: of its deadline, and cancelled with it.
+    pub fn anew(&self) -> QueryState {
+        QueryState { cancelled: Arc::clone(&self.cancelled), ..QueryState::new(self.deadline, self.max_samples) }
     }
 
     /// Counts samples at each of `steps` too.
@@ -79,6 +86,13 @@ impl QueryState {
         // Inner evaluations come after their outer ones.
         all.iter().rev().for_each(|counts| counts.hand_on());
         all.first().map(|counts| counts.finish())
+    }
+
+    /// What its operators run in.
+    pub fn context(self: &Arc<Self>, config: SessionConfig, runtime: Arc<RuntimeEnv>) -> TaskContext {
+        let config = config.with_extension(Arc::clone(self));
+        let (scalar, higher_order, aggregate, window) = Default::default();
+        TaskContext::new(None, String::new(), config, scalar, higher_order, aggregate, window, runtime)
     }
 
     /// The state that a task belongs to; one without limits where the plan runs outside of an engine.

@@ -132,6 +132,21 @@ pub(crate) struct Preparer {
 }
 
 impl Preparer {
+    /// For another evaluation within the same request.
+    pub fn anew(&self) -> Preparer {
+        let query = Arc::new(self.query.anew());
+        let config = self.context.session_config().clone();
+        Preparer {
+            source: Arc::clone(&self.source),
+            options: self.options.clone(),
+            range: self.range,
+            context: Arc::new(query.context(config, self.context.runtime_env())),
+            query,
+            selections: Mutex::default(),
+            largest_leaf: AtomicUsize::new(0),
+        }
+    }
+
     /// The one evaluation of an expression that is the same at every step.
     fn once(&self, evaluation: Evaluation) -> Evaluation {
         let steps = evaluation.steps.first();
@@ -155,7 +170,8 @@ impl Preparer {
         })
     }
 
-    async fn varying(&self, expr: &Expr, evaluation: Evaluation) -> Result<Node, QueryError> {
+    /// Like [`Preparer::vector`], also where there are no steps and whatever does not depend on them.
+    pub async fn varying(&self, expr: &Expr, evaluation: Evaluation) -> Result<Node, QueryError> {
         match &expr.kind {
             ExprKind::Paren(inner) => self.vector(inner, evaluation).await,
             ExprKind::VectorSelector(selector) => {
