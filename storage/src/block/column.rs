@@ -13,6 +13,16 @@ use zstd::zstd_safe::CParameter;
 use super::page::{DataPage, Encoding, PageRef, index_width, put_data_page, put_dictionary_page, put_runs};
 use super::{BlockError, delta};
 
+/// Places of a page that are looked at before all of it is tried, and integers in each.
+const SAMPLES: usize = 4;
+const SAMPLE: usize = 1024;
+
+/// What came out smallest of what was tried so far, and its length before compression.
+#[derive(Default)]
+struct Trial {
+    chosen: Option<(Candidate, usize)>,
+}
+
 /// Compresses pages; one for values and labels, one with a long window for timestamps.
 pub struct PageCompressor {
     zstd: Compressor<'static>,
@@ -70,22 +80,67 @@ impl PageCompressor {
         if integers.is_empty() {
             return Ok(DataPage::nulls(rows, levels));
         }
-        let mut chosen: Option<(Candidate, usize)> = None;
+        let mut trial = Trial::default();
         for &candidate in candidates {
-            let mut encoded = std::mem::take(&mut self.encoded);
-            let raw = candidate.encode(integers, &mut encoded);
-            self.compress(raw)?;
-            if chosen.is_none() || self.spare.len() < self.best.len() {
-                std::mem::swap(&mut self.best, &mut self.spare);
-                chosen = Some((candidate, raw.len()));
-            }
-            self.encoded = encoded;
+            self.attempt(candidate, integers, &mut trial)?;
         }
-        let Some((candidate, raw_len)) = chosen else {
+        self.chosen(rows, levels, integers, trial)
+    }
+
+    /// A page of values in the encoding that comes out smallest, as far as that is worth trying: integers as they are in
+    /// memory take longest, and where differences are noise, neither they nor other blocks of differences are smaller.
+    pub fn values(&mut self, rows: usize, levels: &[u8], integers: &[i64]) -> Result<DataPage, BlockError> {
+        if integers.is_empty() {
+            return Ok(DataPage::nulls(rows, levels));
+        }
+        let mut trial = Trial::default();
+        let narrow = Candidate::Delta(4);
+        self.attempt(narrow, integers, &mut trial)?;
+        let is_noise = trial.chosen.is_some_and(|(_, raw_len)| self.best.len() > raw_len / 5 * 4);
+        if !is_noise {
+            self.attempt(Candidate::Delta(16), integers, &mut trial)?;
+        }
+        if integers.len() <= 2 * SAMPLES * SAMPLE || self.is_plain_promising(integers, narrow)? {
+            self.attempt(Candidate::Plain, integers, &mut trial)?;
+        }
+        self.chosen(rows, levels, integers, trial)
+    }
+
+    /// Whether a few places of `integers` come out less than half as large again in memory's own form as in that of
+    /// `other`. Both know less there than in the whole page, of what repeats from series to series.
+    fn is_plain_promising(&mut self, integers: &[i64], other: Candidate) -> Result<bool, BlockError> {
+        let starts = (1..2 * SAMPLES).step_by(2).map(|nth| (integers.len() - SAMPLE) * nth / (2 * SAMPLES));
+        let sample: Vec<i64> = starts.flat_map(|start| &integers[start..start + SAMPLE]).copied().collect();
+        let mut len_of = |candidate: Candidate| {
+            let mut encoded = std::mem::take(&mut self.encoded);
+            let done = self.compress(candidate.encode(&sample, &mut encoded));
+            self.encoded = encoded;
+            done.map(|()| self.spare.len())
+        };
+        Ok(len_of(Candidate::Plain)? < len_of(other)? / 2 * 3)
+    }
+
+    /// Encodes and compresses `integers`; into `best` where that is smaller than what stands there.
+    fn attempt(&mut self, candidate: Candidate, integers: &[i64], trial: &mut Trial) -> Result<(), BlockError> {
+        let mut encoded = std::mem::take(&mut self.encoded);
+        let raw = candidate.encode(integers, &mut encoded);
+        let (raw_len, done) = (raw.len(), self.compress(raw));
+        self.encoded = encoded;
+        done?;
+        if trial.chosen.is_none() || self.spare.len() < self.best.len() {
+            std::mem::swap(&mut self.best, &mut self.spare);
+            trial.chosen = Some((candidate, raw_len));
+        }
+        Ok(())
+    }
+
+    /// The page that came out smallest.
+    fn chosen(&mut self, rows: usize, levels: &[u8], integers: &[i64], trial: Trial) -> Result<DataPage, BlockError> {
+        let Some((candidate, raw_len)) = trial.chosen else {
             return Err(BlockError::Refused { reason: "no encoding to choose from".into() });
         };
         let compressed = self.best.len() < raw_len;
-        // Made again rather than kept: pages that do not compress are few, and pages of timestamps are large.
+        // Made again rather than kept: pages that do not compress are few.
         let body = if compressed { self.best.to_vec() } else { candidate.encode(integers, &mut self.encoded).to_vec() };
         let (values, encoding) = (integers.len(), candidate.encoding());
         Ok(DataPage { rows, values, encoding, levels: levels.to_vec(), raw_len, body, compressed })

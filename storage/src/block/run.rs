@@ -175,9 +175,8 @@ impl Run {
         for page in self.pages(layout) {
             let (ids, ends) = put_ids(&page, group_first, tools)?;
             let here = self.put_kind_levels(&values, &page, Kind::Integer, &mut tools.levels);
-            let candidates = [Candidate::Delta(4), Candidate::Delta(16), Candidate::Plain];
             let taken = integers.split_off(..here).unwrap_or_default();
-            let integers = tools.zstd.integers(rows_of(&page), &tools.levels, taken, &candidates)?;
+            let integers = tools.zstd.values(rows_of(&page), &tools.levels, taken)?;
             let here = self.put_kind_levels(&values, &page, Kind::Double, &mut tools.levels);
             let taken = doubles.split_off(..here).unwrap_or_default();
             let doubles = tools.zstd.doubles(rows_of(&page), &tools.levels, taken)?;
