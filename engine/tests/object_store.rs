@@ -1,4 +1,4 @@
-//! A server whose blocks are in S3, as moto speaks it: killed, without its cache, beside others, and cut off.
+//! A server whose blocks are in an object store, of each kind: killed, without its cache, beside others, and cut off.
 
 mod server;
 
@@ -9,21 +9,45 @@ use std::process::{Command, Stdio};
 
 use pilaster_ingest::remote_write::{SeriesToSend, encode_v1};
 use pilaster_model::Labels;
+use pilaster_storage::env::Env;
+use pilaster_storage::env::objects::open_url;
 use server::{Pilaster, Program, binary, free_port, program, signal, wait};
 
 const SERIES: usize = 20;
 const STEP_MS: i64 = 15_000;
 const SAMPLES: i64 = 8 * 3600 * 1000 / STEP_MS;
 
-/// An S3 server with one bucket, `metrics`.
-struct S3 {
+/// A server with one bucket, `metrics`.
+struct Bucket {
     program: Program,
-    port: u16,
+    scheme: &'static str,
+    options: Vec<(&'static str, String)>,
+    /// One of the options' values that nobody may see, and one that everybody may.
+    secret: &'static str,
+    shown: &'static str,
 }
 
-impl S3 {
-    /// `None`, with a message, where there is no moto.
-    fn start() -> Option<S3> {
+/// The key that Azurite knows; it is published with it.
+const AZURITE_KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
+/// Makes a container in Azurite, which takes signed requests only: port and key are arguments.
+const MAKE_CONTAINER: &str = r#"
+import base64, hashlib, hmac, http.client, sys
+from email.utils import formatdate
+port, key = int(sys.argv[1]), base64.b64decode(sys.argv[2])
+headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": "2021-08-06"}
+lines = [f"{name}:{value}" for name, value in headers.items()] + ["/devstoreaccount1/devstoreaccount1/metrics", "restype:container"]
+text = "PUT" + "\n" * 12 + "\n".join(lines)
+sign = base64.b64encode(hmac.new(key, text.encode(), hashlib.sha256).digest()).decode()
+connection = http.client.HTTPConnection("127.0.0.1", port)
+connection.request("PUT", "/devstoreaccount1/metrics?restype=container",
+    headers=headers | {"Authorization": f"SharedKey devstoreaccount1:{sign}", "Content-Length": "0"})
+sys.exit(connection.getresponse().status != 201)
+"#;
+
+impl Bucket {
+    /// Of S3, as moto speaks it. `None`, with a message, where there is no moto; likewise below.
+    fn s3() -> Option<Bucket> {
         let python = program("PILASTER_PYTHON", "python3")?;
         let there = Command::new(&python).args(["-c", "import moto.server"]).stderr(Stdio::null()).status();
         if !there.is_ok_and(|status| status.success()) {
@@ -33,40 +57,99 @@ impl S3 {
         let port = free_port();
         let mut command = Command::new(python);
         command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()]);
-        let s3 = S3 { program: Program::start(command.stdout(Stdio::null()).stderr(Stdio::null())), port };
-        wait("S3 answers", || s3.request("PUT", "/metrics").contains("200 OK"));
-        Some(s3)
+        let program = start(&mut command);
+        wait("S3 answers", || request(port, "PUT", "/metrics", "").contains("200 OK"));
+        let options = vec![
+            ("endpoint", format!("http://127.0.0.1:{port}")),
+            ("region", "us-east-1".to_owned()),
+            ("access_key_id", "ada".to_owned()),
+            ("secret_access_key", "whisper".to_owned()),
+        ];
+        Some(Bucket { program, scheme: "s3", options, secret: "whisper", shown: "us-east-1" })
     }
 
-    fn request(&self, method: &str, path: &str) -> String {
-        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else { return String::new() };
-        let sent =
-            write!(stream, "{method} {path} HTTP/1.1\r\nHost: s3\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-        let mut answer = String::new();
-        match sent.and_then(|()| stream.read_to_string(&mut answer)) {
-            Ok(_) | Err(_) => answer,
-        }
+    /// Of Azure Blob Storage, as Azurite speaks it.
+    fn azure(dir: &Path) -> Option<Bucket> {
+        let azurite = program("PILASTER_AZURITE", "azurite-blob")?;
+        let python = program("PILASTER_PYTHON", "python3")?;
+        let port = free_port();
+        let mut command = Command::new(azurite);
+        command.args(["--silent", "--disableTelemetry", "--skipApiVersionCheck", "--blobHost", "127.0.0.1"]);
+        command.args(["--blobPort", &port.to_string(), "--location"]).arg(dir.join("azurite"));
+        let program = start(&mut command);
+        let made = || Command::new(&python).args(["-c", MAKE_CONTAINER, &port.to_string(), AZURITE_KEY]).output();
+        wait("Azurite has a container", || made().is_ok_and(|output| output.status.success()));
+        let options = vec![
+            ("endpoint", format!("http://127.0.0.1:{port}/devstoreaccount1")),
+            ("account_name", "devstoreaccount1".to_owned()),
+            ("account_key", AZURITE_KEY.to_owned()),
+        ];
+        Some(Bucket { program, scheme: "az", options, secret: AZURITE_KEY, shown: "devstoreaccount1" })
     }
 
-    /// Names of all objects below a prefix.
+    /// Of Google Cloud Storage, as a fake-gcs-server speaks it that has the XML API, such as that of
+    /// github.com/tustvold/fake-gcs-server on its branch support-xml-api; the original has half of it.
+    fn google(dir: &Path) -> Option<Bucket> {
+        let server = program("PILASTER_FAKE_GCS", "fake-gcs-server-xml")?;
+        let port = free_port();
+        let mut command = Command::new(server);
+        command.args(["-scheme", "http", "-host", "127.0.0.1", "-port", &port.to_string(), "-filesystem-root"]);
+        command.arg(dir.join("gcs")).args(["-public-host", &format!("127.0.0.1:{port}")]);
+        let program = start(&mut command);
+        let bucket = r#"{"name":"metrics"}"#;
+        wait("Google's storage answers", || {
+            request(port, "POST", "/storage/v1/b?project=p", bucket).contains("200 OK")
+        });
+        // A key that signs nothing: whoever has it wants no tokens.
+        let base_url = format!("http://127.0.0.1:{port}");
+        let key = r#"{"private_key":"whisper","private_key_id":"","client_email":"","disable_oauth":true}"#;
+        let options = vec![("base_url", base_url), ("service_account_key", key.to_owned())];
+        Some(Bucket { program, scheme: "gs", options, secret: "whisper", shown: "base_url" })
+    }
+
+    fn url(&self, prefix: &str) -> String {
+        format!("{}://metrics/{prefix}", self.scheme)
+    }
+
+    fn options(&self) -> impl Iterator<Item = (String, String)> {
+        let common = [("allow_http", "true".to_owned()), ("timeout", "2s".to_owned())];
+        self.options.clone().into_iter().chain(common).map(|(key, value)| (key.to_owned(), value))
+    }
+
+    /// Names of all objects below a prefix, without it.
     fn objects(&self, prefix: &str) -> Vec<String> {
-        let answer = self.request("GET", &format!("/metrics?list-type=2&prefix={prefix}/"));
-        let keys = answer.split("<Key>").skip(1);
-        keys.filter_map(|rest| Some(rest.split_once("</Key>")?.0.to_owned())).collect()
+        let options: Vec<(String, String)> = self.options().collect();
+        let objects = open_url(&self.url(prefix), &options, Env::real().files).unwrap();
+        objects.list("").unwrap().into_iter().map(|listed| listed.name).collect()
     }
 
     /// A configuration with blocks below `prefix`.
     fn config(&self, dir: &Path, prefix: &str, more: &str) -> String {
-        let options = format!(
-            "{{endpoint: \"http://127.0.0.1:{}\", region: us-east-1, allow_http: true, access_key_id: ada, \
-             secret_access_key: whisper, timeout: 2s}}",
-            self.port
-        );
+        let options: Vec<String> = self.options().map(|(key, value)| format!("{key}: '{value}'")).collect();
+        let options = format!("{{{}}}", options.join(", "));
         let more = more.replace("OPTIONS", &options);
         let path = dir.join(format!("{prefix}.yml"));
-        let text = format!("storage:\n  blocks:\n    url: s3://metrics/{prefix}\n    options: {options}\n{more}");
+        let text = format!("storage:\n  blocks:\n    url: {}\n    options: {options}\n{more}", self.url(prefix));
         std::fs::write(&path, text).unwrap();
         format!("--config.file={}", path.display())
+    }
+}
+
+fn start(command: &mut Command) -> Program {
+    Program::start(command.stdout(Stdio::null()).stderr(Stdio::null()))
+}
+
+/// The answer to a request, headers and all; empty where there is none.
+fn request(port: u16, method: &str, path: &str, body: &str) -> String {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return String::new() };
+    let length = body.len();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: store\r\nContent-Type: application/json\r\nContent-Length: {length}"
+    );
+    let sent = write!(stream, "{head}\r\nConnection: close\r\n\r\n{body}");
+    let mut answer = String::new();
+    match sent.and_then(|()| stream.read_to_string(&mut answer)) {
+        Ok(_) | Err(_) => answer,
     }
 }
 
@@ -115,10 +198,25 @@ fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
 
 #[test]
 fn blocks_live_in_s3() {
-    let Some(s3) = S3::start() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().join("one");
-    let config = s3.config(dir.path(), "one", "");
+    Bucket::s3().iter().for_each(|bucket| live_in(bucket, dir.path()));
+}
+
+#[test]
+fn blocks_live_in_azure() {
+    let dir = tempfile::tempdir().unwrap();
+    Bucket::azure(dir.path()).iter().for_each(|bucket| live_in(bucket, dir.path()));
+}
+
+#[test]
+fn blocks_live_in_google_cloud() {
+    let dir = tempfile::tempdir().unwrap();
+    Bucket::google(dir.path()).iter().for_each(|bucket| live_in(bucket, dir.path()));
+}
+
+fn live_in(bucket: &Bucket, dir: &Path) {
+    let data = dir.join("one");
+    let config = bucket.config(dir, "one", "");
     let flags = [config.as_str(), "--web.enable-remote-write-receiver"];
     let server = Pilaster::start(&data, &flags);
     let now_ms = server.form("/api/v1/query", &[("query", "1")])["data"]["result"][0].as_f64().unwrap() as i64 * 1000;
@@ -129,12 +227,12 @@ fn blocks_live_in_s3() {
     let all = SERIES * SAMPLES as usize;
     assert_eq!(count(&server, now_ms), all);
     let shown = server.get("/api/v1/status/config").1;
-    assert!(shown.contains("us-east-1") && shown.contains("<secret>") && !shown.contains("whisper"), "{shown}");
+    assert!(shown.contains(bucket.shown) && shown.contains("<secret>") && !shown.contains(bucket.secret), "{shown}");
     kill(server, &data);
 
     // The next start finds complete ranges in the log and puts them. It is killed somewhere on the way, too.
     let server = Pilaster::start(&data, &flags);
-    wait("something is put", || s3.objects("one").iter().any(|name| name.contains("/samples/")));
+    wait("something is put", || bucket.objects("one").iter().any(|name| name.starts_with("samples/")));
     kill(server, &data);
     let server = Pilaster::start(&data, &flags);
     wait("blocks are put", || server.metric("pilaster_block_samples") > (all / 2) as f64);
@@ -143,11 +241,8 @@ fn blocks_live_in_s3() {
 
     let server = Pilaster::start(&data, &flags);
     assert_eq!(count(&server, now_ms), all);
-    let names = s3.objects("one");
-    assert!(
-        names.contains(&"one/manifest.jsonl".to_owned()) && names.contains(&"one/views.sql".to_owned()),
-        "{names:?}"
-    );
+    let names = bucket.objects("one");
+    assert!(names.contains(&"manifest.jsonl".to_owned()) && names.contains(&"views.sql".to_owned()), "{names:?}");
     assert!(names.iter().any(|name| name.ends_with(".parquet")), "{names:?}");
     assert_eq!(files(&data, "parquet"), Vec::<PathBuf>::new());
     assert!(server.metric("pilaster_object_store_requests_total") > 0.0);
@@ -158,16 +253,16 @@ fn blocks_live_in_s3() {
 
     // Nobody else writes there by mistake.
     let mut intruder = Command::new(binary());
-    intruder.arg(&config).arg(format!("--storage.tsdb.path={}", dir.path().join("two").display()));
+    intruder.arg(&config).arg(format!("--storage.tsdb.path={}", dir.join("two").display()));
     intruder.args(["--web.listen-address=127.0.0.1:0", "--sql.listen-address="]);
     let refused = intruder.output().unwrap();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && said.contains("belong to another data directory"), "{said}");
 
     // Another server reads them beside its own.
-    let other_data = dir.path().join("three");
-    let reads = "    read_from: [{url: \"s3://metrics/one\", options: OPTIONS}]\n";
-    let other_config = s3.config(dir.path(), "three", reads);
+    let other_data = dir.join("three");
+    let reads = format!("    read_from: [{{url: \"{}\", options: OPTIONS}}]\n", bucket.url("one"));
+    let other_config = bucket.config(dir, "three", &reads);
     let other = Pilaster::start(&other_data, &[&other_config, flags[1]]);
     let in_blocks = count(&other, now_ms);
     assert!(in_blocks > all / 2 && in_blocks < all, "{in_blocks} of {all}: the rest is in the other's memory");
@@ -176,8 +271,8 @@ fn blocks_live_in_s3() {
     assert_eq!(other.metric("pilaster_block_sources_readable"), 1.0);
     assert_eq!(other.stop(), Some(0));
 
-    // S3 hangs: what is in memory is served, what comes is taken, what is far away is an error, and a restart works.
-    signal(s3.program.id(), "-STOP");
+    // The store hangs: what is in memory is served, what comes is taken, what is far away is an error, and a restart works.
+    signal(bucket.program.id(), "-STOP");
     kill(server, &data);
     let server = Pilaster::start(&data, &flags);
     send(&server, first_ms, SAMPLES..SAMPLES + 4);
@@ -187,9 +282,9 @@ fn blocks_live_in_s3() {
     let at = format!("{}", (first_ms + 600_000) / 1000);
     let far = server.form("/api/v1/query", &[("query", "count(trips_total)"), ("time", &at)]);
     assert_eq!(far["errorType"], "internal", "{far}");
-    assert!(far["error"].as_str().is_some_and(|text| text.contains("s3://metrics/one")), "{far}");
-    signal(s3.program.id(), "-CONT");
-    wait("S3 is heard of again", || count_or_zero(&server, now_ms + 4 * STEP_MS) == all + 4 * SERIES);
+    assert!(far["error"].as_str().is_some_and(|text| text.contains(&bucket.url("one"))), "{far}");
+    signal(bucket.program.id(), "-CONT");
+    wait("the store is heard of again", || count_or_zero(&server, now_ms + 4 * STEP_MS) == all + 4 * SERIES);
     assert_eq!(server.stop(), Some(0));
 }
 
