@@ -39,6 +39,8 @@ pub struct Server {
 pub struct Usage {
     pub resident_bytes: u64,
     pub peak_resident_bytes: u64,
+    /// What is resident of files that are mapped, the program's own among them.
+    pub resident_file_bytes: u64,
     pub cpu_seconds: f64,
 }
 
@@ -133,6 +135,15 @@ impl Server {
         usage_of(&self.child.id().to_string())
     }
 
+    /// From here on, the peak of [`Server::usage`] counts anew.
+    ///
+    /// # Errors
+    /// The system does not let us.
+    pub fn forget_peak(&self) -> anyhow::Result<()> {
+        let file = format!("/proc/{}/clear_refs", self.child.id());
+        std::fs::write(&file, "5").with_context(|| format!("could not write {file}"))
+    }
+
     /// Bytes of all files below the data directory.
     pub fn disk_bytes(&self) -> u64 {
         disk_bytes(&self.data_dir)
@@ -159,6 +170,7 @@ fn usage_of(process: &str) -> Usage {
     Usage {
         resident_bytes: kib("VmRSS:") * 1024,
         peak_resident_bytes: kib("VmHWM:") * 1024,
+        resident_file_bytes: kib("RssFile:") * 1024,
         cpu_seconds: (ticks(11) + ticks(12)) / 100.0,
     }
 }

@@ -126,24 +126,53 @@ async fn main() -> anyhow::Result<()> {
     let now_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis() as i64;
     let end_ms = now_ms / INTERVAL_MS * INTERVAL_MS;
     let start_ms = end_ms - arguments.hours * 3_600_000;
+    let servers = [&ours, &theirs];
+    let mut peaks = Peaks::default();
     load(&arguments, &ours, &theirs, start_ms, end_ms).await?;
+    peaks.end_phase("loading", servers)?;
     let different = compare_answers(&ours, &theirs, start_ms, end_ms).await?;
+    peaks.end_phase("answers", servers)?;
     if !arguments.answers_only {
         measure(&arguments, &ours, &theirs, end_ms).await?;
+        peaks.end_phase("panels", servers)?;
     }
-    for server in [&ours, &theirs] {
+    for (at, server) in servers.into_iter().enumerate() {
         let usage = server.usage();
         println!(
-            "{:<10?} cpu {:7.1} s, resident {:6.0} MiB, peak {:6.0} MiB, disk {:6.1} MiB",
+            "{:<10?} cpu {:7.1} s, resident {:6.0} MiB (files {:.0}), {}, disk {:6.1} MiB",
             server.kind,
             usage.cpu_seconds,
-            usage.resident_bytes as f64 / 1048576.0,
-            usage.peak_resident_bytes as f64 / 1048576.0,
-            server.disk_bytes() as f64 / 1048576.0
+            mib(usage.resident_bytes),
+            mib(usage.resident_file_bytes),
+            peaks.of(at),
+            mib(server.disk_bytes())
         );
     }
     anyhow::ensure!(different == 0, "{different} answers differ");
     Ok(())
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / 1048576.0
+}
+
+/// The most bytes that were resident in each phase.
+#[derive(Default)]
+struct Peaks(Vec<(&'static str, [u64; 2])>);
+
+impl Peaks {
+    fn end_phase(&mut self, phase: &'static str, servers: [&Server; 2]) -> anyhow::Result<()> {
+        self.0.push((phase, servers.map(|server| server.usage().peak_resident_bytes)));
+        servers.into_iter().try_for_each(Server::forget_peak)
+    }
+
+    /// The peak of the `at`th server, and of its phases.
+    fn of(&self, at: usize) -> String {
+        let most = self.0.iter().map(|(_, bytes)| bytes[at]).max().unwrap_or(0);
+        let phases: Vec<String> =
+            self.0.iter().map(|(phase, bytes)| format!("{phase} {:.0}", mib(bytes[at]))).collect();
+        format!("peak {:6.0} MiB ({})", mib(most), phases.join(", "))
+    }
 }
 
 /// Sends every scrape as one request to each server in turn; a fleet too big for one is cut in pieces.
