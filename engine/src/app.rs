@@ -76,6 +76,8 @@ pub struct App {
     pub cors: regex::Regex,
     /// Queries run on these threads, so that a heavy one never holds up `/-/healthy` or a scrape.
     pub queries: tokio::runtime::Handle,
+    /// For threads that are done with something: gives back memory that they keep.
+    pub thread_rests: fn(),
     pub gate: Semaphore,
     config: RwLock<Arc<Config>>,
     last_reload: Mutex<LastReload>,
@@ -94,6 +96,7 @@ pub struct Setup {
     pub prefix: String,
     pub cors: regex::Regex,
     pub queries: tokio::runtime::Handle,
+    pub thread_rests: fn(),
     pub control: mpsc::UnboundedSender<Control>,
 }
 
@@ -108,6 +111,7 @@ impl App {
             prefix: setup.prefix,
             cors: setup.cors,
             queries: setup.queries,
+            thread_rests: setup.thread_rests,
             gate: Semaphore::new(concurrency),
             config: RwLock::new(Arc::new(setup.config)),
             last_reload: Mutex::new(LastReload { successful: true, at: now }),

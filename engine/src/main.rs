@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     };
     let format = if flags.get("log.format") == "json" { logging::Format::Json } else { logging::Format::Logfmt };
     logging::start(flags.get("log.level"), format);
-    match server::run(flags) {
+    match server::run(flags, allocator::thread_rests) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

@@ -49,32 +49,34 @@ pub enum ServerError {
     Start(String),
 }
 
-/// Runs until a signal or `/-/quit`.
+/// Runs until a signal or `/-/quit`. Threads that are done with something call `thread_rests`, which may come often.
 ///
 /// # Errors
 /// See [`ServerError`].
-pub fn run(flags: Flags) -> Result<(), ServerError> {
+pub fn run(flags: Flags, thread_rests: fn()) -> Result<(), ServerError> {
     let start = |what: &str, error: std::io::Error| ServerError::Start(format!("could not start {what}: {error}"));
     let queries = tokio::runtime::Builder::new_multi_thread()
         .thread_name("query")
         // Parsing and planning recurse with the depth of the expression.
         .thread_stack_size(8 << 20)
+        .on_thread_park(thread_rests)
         .enable_all()
         .build()
         .map_err(|error| start("query threads", error))?;
     let serving = tokio::runtime::Builder::new_multi_thread()
         .thread_name("serve")
+        .on_thread_park(thread_rests)
         .enable_all()
         .build()
         .map_err(|error| start("server threads", error))?;
-    let result = serving.block_on(serve(flags, queries.handle().clone()));
+    let result = serving.block_on(serve(flags, queries.handle().clone(), thread_rests));
     // Queries that ignore their cancellation must not hold the process.
     queries.shutdown_timeout(Duration::from_secs(1));
     serving.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn serve(flags: Flags, queries: tokio::runtime::Handle) -> Result<(), ServerError> {
+async fn serve(flags: Flags, queries: tokio::runtime::Handle, thread_rests: fn()) -> Result<(), ServerError> {
     tracing::info!(version = crate::build::VERSION, prometheus = crate::build::PROMETHEUS_VERSION, "Starting Pilaster");
     refuse_flags(&flags)?;
     warn_of_flags(&flags);
@@ -102,7 +104,7 @@ async fn serve(flags: Flags, queries: tokio::runtime::Handle) -> Result<(), Serv
     };
     warn_of_config(&config);
     let (control, controls) = mpsc::unbounded_channel();
-    let app = Arc::new(App::new(Setup { flags, config, external_url, prefix, cors, queries, control }));
+    let app = Arc::new(App::new(Setup { flags, config, external_url, prefix, cors, queries, thread_rests, control }));
 
     let (stop_serving, serving_stopped) = watch::channel(false);
     let mut servers = tokio::task::JoinSet::new();
@@ -138,7 +140,11 @@ async fn live(
     let engine = Arc::new(Engine::new(engine_options(&app.flags)));
     let opening = {
         let (app, engine) = (app.clone(), engine.clone());
-        tokio::task::spawn_blocking(move || open_store(&app, &engine))
+        tokio::task::spawn_blocking(move || {
+            let opened = open_store(&app, &engine);
+            (app.thread_rests)();
+            opened
+        })
     };
     tokio::pin!(opening);
     let store = loop {

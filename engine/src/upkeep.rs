@@ -26,6 +26,7 @@ impl Upkeep {
         let (app, store, blocks) = (app.clone(), store.clone(), self.blocks.clone());
         self.head = Some(spawn_blocking(move || {
             let done = run(&app, "head", || store.maintain_head());
+            store.options().flush_workers.each(app.thread_rests);
             // Every attempt would be a long wait.
             if done.is_err_and(|error| error.is_of_objects()) {
                 return;
@@ -35,6 +36,7 @@ impl Upkeep {
                 *blocks = Some(spawn_blocking(move || {
                     // The log and the metrics have the reason of a failure.
                     let _ = run(&app, "blocks", || store.maintain_blocks());
+                    store.options().merge_workers.each(app.thread_rests);
                 }));
             }
         }));
@@ -49,5 +51,6 @@ fn run(app: &App, kind: &str, work: impl FnOnce() -> Result<(), Error>) -> Resul
         tracing::error!(error = crate::api::with_causes(error), "storage maintenance failed; it is tried again");
     }
     app.metrics.maintenance_seconds.with(&[kind]).observe(started.elapsed().as_secs_f64());
+    (app.thread_rests)();
     result
 }

@@ -34,6 +34,7 @@ async fn reading_its_log() -> (Arc<App>, String) {
 
     let Ok(Command::Serve(flags)) = parse(&[]) else { panic!("no flags are fine") };
     let app = Arc::new(App::new(Setup {
+        thread_rests: || {},
         flags: *flags,
         config: Config::parse("", Path::new("/p.yml")).unwrap(),
         external_url: String::new(),

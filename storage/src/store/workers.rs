@@ -44,6 +44,13 @@ impl Workers {
             None => work(),
         }
     }
+
+    /// Calls `what` on each of these threads once it has nothing else to do, and waits for all of them.
+    pub fn each(&self, what: impl Fn() + Sync) {
+        if let Some(pool) = &self.0 {
+            pool.broadcast(|_| what());
+        }
+    }
 }
 
 /// Lowers the priority of the calling thread, for good.
@@ -69,6 +76,16 @@ fn lower(priority: Priority) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_thread_is_called_once() {
+        let called = parking_lot::Mutex::new(std::collections::BTreeSet::new());
+        let call = || assert!(called.lock().insert(std::thread::current().name().map(str::to_owned)));
+        Workers::default().each(call);
+        Workers::new("each", 3, Priority::Low).unwrap().each(call);
+        let names = ["each-0", "each-1", "each-2"].map(|name| Some(name.to_owned()));
+        assert!(called.into_inner().into_iter().eq(names));
+    }
 
     #[test]
     #[cfg(target_os = "linux")]
