@@ -12,6 +12,7 @@ pub mod flags;
 pub mod import;
 pub mod logging;
 pub mod metrics;
+mod program;
 pub mod retention;
 pub mod server;
 pub mod source;

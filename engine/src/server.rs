@@ -164,6 +164,7 @@ async fn live(
     let sql = Arc::new(start_sql(app, &store, &scrapes, engine.clone())?);
     let sql_server = listen_for_sql(app, &sql, serving_stopped).await?;
     app.become_ready(Parts { store: store.clone(), scrapes: scrapes.clone(), engine, sql });
+    crate::program::forget_start();
     tracing::info!("Server is ready to receive web requests.");
 
     let mut maintenance = tokio::time::interval(MAINTENANCE_INTERVAL);
