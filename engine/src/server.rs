@@ -16,7 +16,7 @@ use pilaster_promql::parser::ParseOptions;
 use pilaster_promql::{Engine, EngineOptions};
 use pilaster_sql::{SqlOptions, SqlService};
 use pilaster_storage::env::Env;
-use pilaster_storage::{Priority, ReplayProgress, Store, StoreOptions, WalSync, Workers};
+use pilaster_storage::{Occasion, Priority, ReplayProgress, Store, StoreOptions, WalSync, Workers};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -196,9 +196,13 @@ async fn live(
     app.begin_stop();
     scrapes.stop().await;
     stop_serving.send_replace(true);
+    // Requests that are still being answered go on meanwhile; what they bring stands in the log.
+    let saving = tokio::task::spawn_blocking(move || crate::upkeep::save_head(&store, Occasion::End));
     if let Some(sql_server) = sql_server {
         let _ = tokio::time::timeout(GRACE, sql_server).await;
     }
+    // A panic is in the log.
+    let _ = saving.await;
     tracing::info!("See you next time!");
     Ok(())
 }
@@ -259,6 +263,7 @@ const KNOWN_FEATURES: &[&str] = &[
     "st-storage",
     "exemplar-storage",
     "metadata-wal-records",
+    "memory-snapshot-on-shutdown",
 ];
 
 fn engine_options(flags: &Flags) -> EngineOptions {
@@ -347,7 +352,8 @@ fn open_store(app: &App, engine: &Arc<Engine>) -> Result<Arc<Store>, ServerError
     let took = started.elapsed();
     app.metrics.replay_seconds.set(took.as_secs_f64());
     let stats = store.stats();
-    tracing::info!(duration = ?took, series = stats.series, blocks = stats.blocks, "Storage opened");
+    let restored_samples = stats.restored_samples;
+    tracing::info!(duration = ?took, series = stats.series, restored_samples, blocks = stats.blocks, "Storage opened");
     if stats.wal_damaged_ranges > 0 {
         tracing::error!(ranges = stats.wal_damaged_ranges, "parts of the write-ahead log were damaged and are lost");
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use pilaster_storage::{Error, Store};
+use pilaster_storage::{Error, Occasion, Store};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::app::App;
@@ -26,6 +26,7 @@ impl Upkeep {
         let (app, store, blocks) = (app.clone(), store.clone(), self.blocks.clone());
         self.head = Some(spawn_blocking(move || {
             let done = run(&app, "head", || store.maintain_head());
+            save_head(&store, Occasion::Timer);
             store.options().flush_workers.each(app.thread_rests);
             // Every attempt would be a long wait.
             if done.is_err_and(|error| error.is_of_objects()) {
@@ -40,6 +41,16 @@ impl Upkeep {
                 }));
             }
         }));
+    }
+}
+
+/// Puts the head into a file where that is worth it. A failure costs the next start some time, and nothing else.
+pub fn save_head(store: &Store, occasion: Occasion) {
+    let started = Instant::now();
+    match store.save_head(occasion) {
+        Ok(true) => tracing::info!(duration = ?started.elapsed(), "Head snapshot taken"),
+        Ok(false) => {}
+        Err(error) => tracing::warn!(error = crate::api::with_causes(&error), "no head snapshot could be taken"),
     }
 }
 

@@ -34,7 +34,7 @@ pub use snapshot::{ReducedSamples, SelectPlan, SelectedSeries, SeriesSamples, Se
 pub use stats::Stats;
 pub use store::inspect;
 pub use store::{
-    AppendOutcome, BlockImport, HistogramSample, Imported, Priority, Rejected, ReplayProgress, RetentionLimits,
-    RetentionRule, Sample, Store, StoreOptions, Workers,
+    AppendOutcome, BlockImport, HistogramSample, Imported, Occasion, Priority, Rejected, ReplayProgress,
+    RetentionLimits, RetentionRule, Sample, Store, StoreOptions, Workers,
 };
 pub use wal::WalSync;

@@ -22,6 +22,11 @@ const MAX_METRICS: usize = 100_000;
 /// Bytes of a help text; the rest is cut off.
 const MAX_HELP_BYTES: usize = 1024;
 
+/// Whether `dir` has the file.
+pub fn is_there(files: &dyn Files, dir: &Path) -> bool {
+    files.len(&dir.join(FILE)).is_ok()
+}
+
 /// Type, help and unit of a metric.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Metadata {
@@ -65,25 +70,27 @@ pub struct MetadataTable {
 }
 
 impl MetadataTable {
-    /// The table in `dir`, empty where there is none. A damaged file is said in the log and passed over: targets repeat
-    /// what it held.
+    /// The table in `dir`, empty where there is none, and whether the file is there and whole. A damaged file is said in
+    /// the log and passed over: targets repeat what it held.
     ///
     /// # Errors
     /// The operating system refuses to read.
-    pub fn load(files: &dyn Files, dir: &Path) -> Result<MetadataTable, Error> {
+    pub fn load(files: &dyn Files, dir: &Path) -> Result<(MetadataTable, bool), Error> {
         let path = dir.join(FILE);
         let table = MetadataTable::default();
         let bytes = match files.read(&path) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(table),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((table, false)),
             Err(error) => return Err(Error::io("read", &path)(error)),
         };
-        match parse(&bytes) {
+        let parsed = parse(&bytes);
+        let is_whole = parsed.is_some();
+        match parsed {
             Some(metadata) => table.apply(metadata),
             None => tracing::warn!(?path, "metadata of metrics is damaged and forgotten until it is told again"),
         }
         table.dirty.store(false, Ordering::Relaxed);
-        Ok(table)
+        Ok((table, is_whole))
     }
 
     /// Whether this was said before, and nothing else since.
@@ -184,17 +191,18 @@ mod tests {
         let sim = Sim::new(1);
         let files = sim.env().files;
         let dir = Path::new("/data");
-        let table = MetadataTable::load(&*files, dir).unwrap();
+        let (table, is_whole) = MetadataTable::load(&*files, dir).unwrap();
+        assert!(!is_whole);
         let all = vec![Metadata::new("a", "counter", "what \"it\"\nis", ""), Metadata::new("b", "gauge", "", "bytes")];
         assert_eq!(table.changed(&all), all);
         table.apply(all.clone());
         assert_eq!(table.changed(&all), []);
         table.store(&*files, dir).unwrap();
-        assert_eq!(MetadataTable::load(&*files, dir).unwrap().list(), all);
+        assert_eq!(MetadataTable::load(&*files, dir).unwrap().0.list(), all);
         let path = dir.join(FILE);
         for byte in 0..files.len(&path).unwrap() as usize {
             sim.flip_bit(&path, byte, 3);
-            let read = MetadataTable::load(&*files, dir).unwrap().list();
+            let read = MetadataTable::load(&*files, dir).unwrap().0.list();
             assert!(read.is_empty() || read == all, "byte {byte}");
             sim.flip_bit(&path, byte, 3);
         }

@@ -24,6 +24,8 @@ pub struct Stats {
     /// Samples in memory.
     pub head_samples: u64,
     pub head_late_samples: u64,
+    /// Samples that came from a head snapshot when the store was opened.
+    pub restored_samples: u64,
     /// Oldest and newest sample in the head.
     pub head_min_ms: Option<i64>,
     pub head_max_ms: Option<i64>,

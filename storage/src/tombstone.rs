@@ -47,6 +47,13 @@ impl Tombstone {
         self.matchers == other.matchers && self.range() == other.range()
     }
 
+    /// Tells it from all other deletions.
+    pub fn hash(&self) -> u64 {
+        let said = Tombstone { head: false, blocks: Vec::new(), ..self.clone() };
+        let text = serde_json::to_vec(&said).unwrap_or_default();
+        twox_hash::XxHash64::oneshot(0, &text)
+    }
+
     fn is_about(&self, source: Source<'_>) -> bool {
         match source {
             Source::Head => self.head,

@@ -13,11 +13,15 @@ use pilaster_model::{Histogram, Labels, Matcher, TimeRange};
 use pilaster_storage::env::objects::sim::{Bucket, BucketFault, BucketFaultKind};
 use pilaster_storage::env::sim::{Fault, FaultKind, Sim};
 use pilaster_storage::env::{AppendFile, DirLock, Env, Files};
-use pilaster_storage::{Error, HistogramSample, ObjectOptions, Sample, Store, StoreOptions};
+use pilaster_storage::{Error, HistogramSample, ObjectOptions, Occasion, Sample, Store, StoreOptions};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 const DIR: &str = "/data";
+fn snapshot_path() -> PathBuf {
+    Path::new(DIR).join("wal/head.snapshot")
+}
+
 /// The series that has native histograms.
 const HISTOGRAMS: usize = 99;
 
@@ -158,6 +162,9 @@ fn run(seed: u64, wrap: &dyn Fn(Env) -> Env, home: Home) -> Result<(), String> {
         if home != Home::Directory && rng.random_bool(0.3) {
             bucket.set_fault(Some(bucket_fault(rng, &bucket)));
         }
+        if rng.random_bool(0.2) {
+            let _ = sim.env().files.remove(&snapshot_path());
+        }
         let mut opened = Store::open(options.clone(), wrap(sim.env()));
         if matches!(opened, Err(Error::Objects(_))) && home != Home::Directory {
             bucket.set_fault(None);
@@ -203,6 +210,7 @@ fn run(seed: u64, wrap: &dyn Fn(Env) -> Env, home: Home) -> Result<(), String> {
                     result.is_err()
                 }
                 7 => failed(store.clean_tombstones())?,
+                8 => failed(store.save_head(Occasion::Asked).map(drop))?,
                 _ => {
                     now_ms += rng.random_range(0..400);
                     // Sixty times as fast as the samples, so that idle series are forgotten.
@@ -260,6 +268,9 @@ fn run(seed: u64, wrap: &dyn Fn(Env) -> Env, home: Home) -> Result<(), String> {
             }
         }
         sim.set_capacity_bytes(u64::MAX);
+        if rng.random_bool(0.2) {
+            let _ = failed(store.save_head(Occasion::Asked).map(drop))?;
+        }
         if rng.random_bool(0.8) {
             sim.crash();
         } else if store.stats().appends_failed > 0 {
@@ -344,6 +355,7 @@ enum LiesAbout {
     Log,
     Blocks,
     Names,
+    Snapshot,
 }
 
 #[derive(Debug)]
@@ -366,7 +378,13 @@ impl Files for Liar {
         let file = self.files.create(path)?;
         let in_log = path.starts_with(Path::new(DIR).join("wal"));
         let in_block = path.starts_with(Path::new(DIR).join("samples"));
-        let lies = (self.lie == LiesAbout::Log && in_log) || (self.lie == LiesAbout::Blocks && in_block);
+        let is_snapshot = path.file_stem().is_some_and(|stem| stem == "head.snapshot");
+        let lies = match self.lie {
+            LiesAbout::Log => in_log,
+            LiesAbout::Blocks => in_block,
+            LiesAbout::Snapshot => is_snapshot,
+            LiesAbout::Names => false,
+        };
         Ok(if lies { Box::new(LiarFile(file)) } else { file })
     }
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
@@ -417,6 +435,14 @@ fn the_ledger_notices_a_disk_that_does_not_sync() {
 }
 
 #[test]
+fn a_disk_that_does_not_sync_head_snapshots_loses_nothing() {
+    let lie = LiesAbout::Snapshot;
+    let wrap = |env: Env| Env { files: Arc::new(Liar { files: env.files.clone(), lie }), ..env };
+    let failures = run_all(0..300, &wrap, Home::Directory);
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+#[test]
 fn a_flipped_bit_is_an_error_or_harmless() {
     for seed in 0..150 {
         let rng = &mut StdRng::seed_from_u64(seed);
@@ -435,6 +461,9 @@ fn a_flipped_bit_is_an_error_or_harmless() {
             store.append(&batch).unwrap();
             if step == 25 {
                 store.maintain().unwrap();
+            }
+            if step == 32 && rng.random_bool(0.5) {
+                store.save_head(Occasion::Asked).unwrap();
             }
         }
         drop(store);

@@ -1,13 +1,14 @@
 //! The store against a map: any sequence of calls gives the same answers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use pilaster_model::{LabelKey, Labels, Matcher, SeriesGroups, TimeRange};
 use pilaster_storage::env::objects::sim::Bucket;
 use pilaster_storage::env::sim::Sim;
 use pilaster_storage::{
-    ObjectOptions, RejectReason, Sample, SelectedSeries, SeriesSamples, Snapshot, Store, StoreOptions,
+    ObjectOptions, Occasion, RejectReason, Sample, SelectedSeries, SeriesSamples, Snapshot, Store, StoreOptions,
 };
 use proptest::prelude::*;
 
@@ -21,7 +22,10 @@ enum Call {
     Delete(usize, i64, i64),
     Clean,
     Maintain,
-    Reopen,
+    /// Takes a head snapshot.
+    Save,
+    /// With the head snapshot, or as if there were none.
+    Reopen(bool),
     Keep,
     Drop,
 }
@@ -35,7 +39,8 @@ fn any_call() -> impl Strategy<Value = Call> {
         1 => (0..4usize, 0..4000i64, -1000..4000i64).prop_map(|(series, from, to)| Call::Delete(series, from, to)),
         1 => Just(Call::Clean),
         2 => Just(Call::Maintain),
-        1 => Just(Call::Reopen),
+        1 => Just(Call::Save),
+        1 => any::<bool>().prop_map(Call::Reopen),
         2 => Just(Call::Keep),
         1 => Just(Call::Drop),
     ]
@@ -182,10 +187,14 @@ fn check_calls_at(calls: Vec<Call>, out_of_order_ms: i64, block_samples: u64, fa
             }
             Call::Clean => store.clean_tombstones().unwrap(),
             Call::Maintain => store.maintain().unwrap(),
-            Call::Reopen => {
+            Call::Save => drop(store.save_head(Occasion::Asked).unwrap()),
+            Call::Reopen(with_snapshot) => {
                 // Snapshots outlive a store, though not what a later one does to its files.
                 kept.clear();
                 drop(store);
+                if !with_snapshot {
+                    let _ = sim.env().files.remove(Path::new("/data/wal/head.snapshot"));
+                }
                 store = Store::open(options.clone(), sim.env()).unwrap();
                 twin.forget_deleted();
             }
@@ -264,13 +273,15 @@ fn append(store: &Arc<Store>, twin: &mut Twin, out_of_order_ms: i64, now_ms: i64
 #[test]
 fn a_deleted_sample_does_not_come_back_from_the_log() {
     let append = || Call::Append(vec![(0, 0, 0)]);
-    check_calls(
-        vec![append(), Call::Flush, append(), Call::Delete(0, 0, 0), Call::Reopen, Call::Flush, Call::Reopen],
-        0,
-        1,
-    );
+    let reopen = || Call::Reopen(true);
+    check_calls(vec![append(), Call::Flush, append(), Call::Delete(0, 0, 0), reopen(), Call::Flush, reopen()], 0, 1);
     // Hidden in the head and in the log, and taken again afterwards.
-    check_calls(vec![append(), Call::Delete(0, 0, 0), Call::Reopen, Call::Wait(1), append(), Call::Reopen], 0, 1);
+    check_calls(vec![append(), Call::Delete(0, 0, 0), reopen(), Call::Wait(1), append(), reopen()], 0, 1);
+    // Nor from a head snapshot, taken before or afterwards.
+    for saves in [[true, false], [false, true]] {
+        let save = |wanted: bool| if wanted { Call::Save } else { Call::Wait(0) };
+        check_calls(vec![append(), save(saves[0]), Call::Delete(0, 0, 0), save(saves[1]), reopen(), Call::Flush], 0, 1);
+    }
 }
 
 /// Times before 1970 are times: the window of late samples goes by the newest, whatever its sign.

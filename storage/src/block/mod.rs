@@ -35,7 +35,7 @@ mod source;
 mod summary;
 mod timeline;
 mod timestamps;
-mod varint;
+pub(crate) mod varint;
 mod verify;
 mod write;
 

@@ -31,6 +31,11 @@ const NO_CHECKSUM: &str = "00000000";
 const COLUMNS: [&str; 8] =
     ["metric", "labels", "ts", "value", "trace_id", "span_id", "exemplar_labels", "has_timestamp"];
 
+/// Whether `dir` has the file.
+pub fn is_there(files: &dyn Files, dir: &Path) -> bool {
+    files.len(&dir.join(FILE)).is_ok()
+}
+
 /// Writes the file anew, at once or not at all.
 ///
 /// # Errors
@@ -41,21 +46,22 @@ pub fn store(files: &dyn Files, dir: &Path, exemplars: &[(Labels, Exemplar)]) ->
     atomic_write(files, &path, &bytes).map_err(Error::io("write", &path))
 }
 
-/// What [`store`] wrote last. A damaged file is said in the log and passed over: exemplars are examples.
+/// What [`store`] wrote last; `None` where there is no whole file. A damaged file is said in the log and passed over: exemplars are examples.
 ///
 /// # Errors
 /// The operating system refuses to read.
-pub fn load(files: &dyn Files, dir: &Path) -> Result<Vec<(Labels, Exemplar)>, Error> {
+pub fn load(files: &dyn Files, dir: &Path) -> Result<Option<Vec<(Labels, Exemplar)>>, Error> {
     let path = dir.join(FILE);
     let bytes = match files.read(&path) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io("read", &path)(error)),
     };
-    Ok(decode(bytes).unwrap_or_else(|| {
+    let exemplars = decode(bytes);
+    if exemplars.is_none() {
         tracing::warn!(?path, "the file of exemplars is damaged: those in it are forgotten");
-        Vec::new()
-    }))
+    }
+    Ok(exemplars)
 }
 
 fn encode(exemplars: &[(Labels, Exemplar)]) -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> {
@@ -155,7 +161,7 @@ mod tests {
         let sim = Sim::new(1);
         let (files, dir) = (sim.env().files, Path::new("/data"));
         files.create_dir_all(dir).unwrap();
-        assert_eq!(load(&*files, dir).unwrap(), []);
+        assert_eq!(load(&*files, dir).unwrap(), None);
         let exemplar = |at: i64, value: f64, labels: &[(&str, &str)]| Exemplar {
             labels: Labels::from_pairs(labels.iter().copied()),
             value,
@@ -175,12 +181,12 @@ mod tests {
             };
             all.iter().map(one).collect()
         };
-        assert_eq!(bits(&load(&*files, dir).unwrap()), bits(&all));
+        assert_eq!(bits(&load(&*files, dir).unwrap().unwrap()), bits(&all));
         let path = dir.join(FILE);
         for byte in 0..files.len(&path).unwrap() as usize {
             sim.flip_bit(&path, byte, (byte % 8) as u8);
             let read = load(&*files, dir).unwrap();
-            assert!(read.is_empty(), "byte {byte}");
+            assert!(read.is_none(), "byte {byte}");
             sim.flip_bit(&path, byte, (byte % 8) as u8);
         }
         for len in 0..files.len(&path).unwrap() as usize {
@@ -188,6 +194,6 @@ mod tests {
             assert_eq!(decode(bytes), None);
         }
         store(&*files, dir, &[]).unwrap();
-        assert_eq!(load(&*files, dir).unwrap(), []);
+        assert_eq!(load(&*files, dir).unwrap(), Some(Vec::new()));
     }
 }

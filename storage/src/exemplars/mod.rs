@@ -5,6 +5,8 @@
 
 mod file;
 
+pub use file::is_there;
+
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -99,20 +101,22 @@ impl ExemplarStore {
         ExemplarStore { out_of_order_ms, ring, dirty: AtomicBool::new(false) }
     }
 
-    /// Takes what the file in `dir` holds.
+    /// Takes what the file in `dir` holds, where any are kept. Returns whether nothing of it is missing or damaged.
     ///
     /// # Errors
     /// The operating system refuses to read.
-    pub fn load(&self, files: &dyn Files, dir: &Path) -> Result<(), Error> {
+    pub fn load(&self, files: &dyn Files, dir: &Path) -> Result<bool, Error> {
         if !self.is_on() {
-            return Ok(());
+            return Ok(true);
         }
+        let loaded = file::load(files, dir)?;
+        let is_whole = loaded.is_some();
         let ring = &mut *self.ring.write();
-        for (series, exemplar) in file::load(files, dir)? {
+        for (series, exemplar) in loaded.into_iter().flatten() {
             // They were taken once, whatever the rules are now.
             ring.insert(&series, exemplar);
         }
-        Ok(())
+        Ok(is_whole)
     }
 
     /// Writes the file, where it lacks something.
@@ -125,6 +129,11 @@ impl ExemplarStore {
         }
         let all = self.ring.read().in_order();
         file::store(files, dir, &all).inspect_err(|_| self.dirty.store(true, Ordering::Relaxed))
+    }
+
+    /// How many are kept at most.
+    pub fn max(&self) -> usize {
+        self.ring.read().max
     }
 
     /// Whether any are kept.

@@ -19,6 +19,7 @@ mod open;
 mod samples;
 mod selection;
 mod series;
+mod stored;
 mod timelines;
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use pilaster_model::{Columns, Histogram, Labels, METRIC_NAME, Matcher, TimeRange
 pub use epochs::Epochs;
 pub use index::{HeadCardinality, Identity, SameHash};
 pub use selection::HeadSelection;
+pub use stored::{Copied, Copier, Restoring};
 pub use timelines::Timelines;
 
 use index::{IdentityKey, Index};
@@ -98,7 +100,7 @@ pub struct Flushed {
 
 /// Verdict on a sample that was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Taken {
+pub enum Taken {
     New,
     /// It was there already, bit for bit.
     Known,

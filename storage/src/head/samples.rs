@@ -6,6 +6,8 @@
 //!
 //! Chunks are found by going from head to head: a few bytes each, which lie close together.
 
+mod stored;
+
 use std::ops::ControlFlow;
 
 use pilaster_model::Columns;

@@ -1,5 +1,7 @@
 //! The samples of one series in memory.
 
+mod stored;
+
 use std::sync::Arc;
 
 use pilaster_model::{Columns, Histogram, TimeRange};
@@ -8,6 +10,8 @@ use super::epochs::Epochs;
 use super::samples::{Samples, Scratch};
 use super::{Flushed, Limits, RejectReason, Taken};
 use crate::wal::WalSample;
+
+pub use stored::Restored;
 
 /// A sample that came out of order.
 #[derive(Debug, Clone)]

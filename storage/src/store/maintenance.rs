@@ -20,7 +20,7 @@ const IDLE_GRACE_MS: i64 = 60_000;
 const FUTURE_MS: i64 = 3_600_000;
 
 /// Records with sequences below `sequence` have no timestamp above `max_ms`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {
     pub sequence: u64,
     pub max_ms: i64,
@@ -164,7 +164,7 @@ impl Store {
     }
 
     /// Notes how far the log is, and the head's newest timestamp with it.
-    fn mark(&self, maintenance: &mut Maintenance) -> Result<(), Error> {
+    pub(super) fn mark(&self, maintenance: &mut Maintenance) -> Result<(), Error> {
         let rest = || (self.wal.next_sequence(), self.wal.barrier(), self.head.max_ms());
         let (_, (sequence, barrier, max_ms)) = self.head.epochs.at_rest(rest);
         let Some(max_ms) = max_ms else { return Ok(()) };

@@ -1,6 +1,6 @@
 //! The store: the head, its log and the blocks as one thing.
 //!
-//! Lock order: merging, maintenance, gate of the head (see [`crate::head::Epochs`]), shards, log, index; `view` last and only
+//! Lock order: saved, merging, maintenance, gate of the head (see [`crate::head::Epochs`]), shards, log, index; `view` last and only
 //! for a moment.
 
 mod append;
@@ -8,6 +8,7 @@ mod compaction;
 mod delete;
 mod extras;
 mod flush;
+mod head_snapshot;
 mod import;
 pub mod inspect;
 mod maintenance;
@@ -27,6 +28,7 @@ use parking_lot::{Mutex, RwLock};
 use pilaster_model::{Histogram, Labels};
 
 pub use append::{AppendOutcome, HistogramSample, Rejected, Sample};
+pub use head_snapshot::Occasion;
 pub use import::{BlockImport, Imported};
 pub use open::ReplayProgress;
 pub use options::{RetentionLimits, RetentionRule, StoreOptions};
@@ -97,6 +99,11 @@ pub struct Store {
     beside_gate: RwLock<()>,
     exemplars: ExemplarStore,
     counters: Counters,
+    /// Held by the one who takes a head snapshot.
+    saved: Mutex<head_snapshot::Saved>,
+    /// Samples that came from a head snapshot when the store was opened, and those that came from the log.
+    restored_samples: u64,
+    replayed_samples: u64,
     wal_damaged_ranges: AtomicU64,
     wal_torn_bytes: u64,
     _lock: Box<dyn DirLock>,
@@ -163,6 +170,7 @@ impl Store {
             appends_failed: load(&counters.appends_failed),
             head_samples: self.head.sample_count(),
             head_late_samples: self.head.late_count(),
+            restored_samples: self.restored_samples,
             head_min_ms: self.head.min_ms(view.flushed),
             head_max_ms: self.head.max_ms(),
             blocks: view.own as u64,

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::head_snapshot::{self, Beside};
 use super::maintenance::Maintenance;
 use super::replay::Replay;
 use super::{Store, StoreOptions, View};
@@ -16,7 +17,7 @@ use crate::head::{Flushed, Head};
 use crate::home::Home;
 use crate::metadata::MetadataTable;
 use crate::stats::Counters;
-use crate::wal::{Wal, WalOptions};
+use crate::wal::{LogTail, Wal, WalOptions};
 use crate::{Error, Snapshot};
 
 /// How far the replay of the log is.
@@ -79,18 +80,26 @@ impl Store {
         let tombstones = manifest.tombstones.iter().chain(&sources.tombstones).cloned().collect();
         let view = Arc::new(View { blocks, own, flushed, tombstones, set_aside });
         early(Snapshot::of_blocks(view.clone()));
-        let metadata = MetadataTable::load(&*env.files, &dir)?;
+        let (metadata, metadata_is_whole) = MetadataTable::load(&*env.files, &dir)?;
         let exemplars = ExemplarStore::new(options.max_exemplars, options.out_of_order_ms);
-        exemplars.load(&*env.files, &dir)?;
+        let exemplars_are_whole = exemplars.load(&*env.files, &dir)?;
 
-        let head = Head::new(options.shards);
         let wal_dir = dir.join("wal");
         let segments = env.files.list(&wal_dir).map_err(Error::io("read", &wal_dir))?;
         let segments_total = segments.iter().filter(|path| path.extension().is_some_and(|e| e == "wal")).count() as u64;
         let wal_options = WalOptions { segment_bytes: options.wal_segment_bytes, sync: options.wal_sync };
-        let mut replay = Replay::new(&head, (&metadata, &exemplars), &manifest, segments_total, progress);
+        progress(ReplayProgress { segments_done: 0, segments_total });
+        let beside = Beside { whole: u8::from(metadata_is_whole) | u8::from(exemplars_are_whole) << 1 };
+        let loaded = head_snapshot::load(&*env.files, &wal_dir, &options, &manifest, beside)?;
+        let (head, base, tail) = match loaded {
+            Some((head, base, tail)) => (head, Some(base), tail),
+            None => (Head::new(options.shards), None, LogTail::whole()),
+        };
+        let restored_samples = head.sample_count();
+        let mut replay =
+            Replay::new(&head, (&metadata, &exemplars), &manifest, base.as_ref(), segments_total, progress);
         let (wal, found) =
-            Wal::open(env.clone(), &wal_dir, wal_options, |segment, records| replay.apply(segment, records))?;
+            Wal::open(env.clone(), &wal_dir, wal_options, &tail, |segment, records| replay.apply(segment, records))?;
         let marks = replay.finish(found.last_sequence);
         // Segments that were removed may turn up again after a crash, some of them.
         let damages = || found.damage.iter().filter(|damage| damage.last_sequence >= manifest.log_from_sequence);
@@ -108,6 +117,7 @@ impl Store {
         // Sequences below are taken for flushed, whether the log still had them or not.
         wal.skip_to(manifest.flushed_sequence);
 
+        let replayed_samples = head.sample_count().saturating_sub(restored_samples);
         let store = Store {
             home,
             head: Arc::new(head),
@@ -125,6 +135,9 @@ impl Store {
             beside_gate: RwLock::default(),
             exemplars,
             counters: Counters::default(),
+            saved: Mutex::default(),
+            restored_samples,
+            replayed_samples,
             wal_damaged_ranges: AtomicU64::new(damaged_ranges),
             wal_torn_bytes,
             options,

@@ -69,6 +69,10 @@ pub struct StoreOptions {
     pub out_of_order_ms: i64,
     pub wal_sync: WalSync,
     pub wal_segment_bytes: usize,
+    /// Samples that the log must have more than the last head snapshot for a new one, at least; see [`Store::save_head`].
+    ///
+    /// [`Store::save_head`]: super::Store::save_head
+    pub snapshot_samples: u64,
     /// Parts of the head that are locked on their own: rounded up to a power of two, 64 at most.
     pub shards: usize,
     /// Bytes of memory that the indexes of blocks may take which nobody reads at the moment.
@@ -95,6 +99,7 @@ impl StoreOptions {
             out_of_order_ms: 0,
             wal_sync: WalSync::Commit,
             wal_segment_bytes: 64 << 20,
+            snapshot_samples: 4 << 20,
             shards: 16,
             index_bytes: 1 << 30,
             blocks: None,

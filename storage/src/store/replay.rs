@@ -18,6 +18,7 @@ use pilaster_model::{Histogram, Labels, TimeRange};
 use rayon::prelude::*;
 
 use super::ReplayProgress;
+use super::head_snapshot::Base;
 use super::maintenance::Mark;
 use crate::SeriesRef;
 use crate::exemplars::ExemplarStore;
@@ -125,6 +126,8 @@ pub(super) struct Replay<'a> {
     head: &'a Head,
     beside: (&'a MetadataTable, &'a ExemplarStore),
     limits: Limits,
+    /// What is in the head already.
+    base: Option<&'a Base>,
     tombstones: Vec<&'a Tombstone>,
     flushed_sequence: u64,
     lanes: usize,
@@ -133,6 +136,7 @@ pub(super) struct Replay<'a> {
     names: Names,
     /// Per segment: first sequence and newest timestamp.
     seen: BTreeMap<u64, (u64, i64)>,
+    segments_left_out: u64,
     segments_total: u64,
     progress: &'a (dyn Fn(ReplayProgress) + Sync),
 }
@@ -142,10 +146,12 @@ impl<'a> Replay<'a> {
         head: &'a Head,
         beside: (&'a MetadataTable, &'a ExemplarStore),
         manifest: &'a Manifest,
+        base: Option<&'a Base>,
         segments_total: u64,
         progress: &'a (dyn Fn(ReplayProgress) + Sync),
     ) -> Replay<'a> {
-        progress(ReplayProgress { segments_done: 0, segments_total });
+        let segments_left_out = base.map_or(0, |base| base.segments_left_out);
+        progress(ReplayProgress { segments_done: segments_left_out, segments_total });
         // It was accepted once, so nothing is too old.
         let flushed = Flushed { before_ms: manifest.closed_before_ms, epoch: 0 };
         let limits = Limits { closed_before_ms: manifest.closed_before_ms, late_from_ms: Some(i64::MIN), flushed };
@@ -153,6 +159,8 @@ impl<'a> Replay<'a> {
             head,
             beside,
             limits,
+            base,
+            segments_left_out,
             tombstones: about_log(&manifest.tombstones),
             flushed_sequence: manifest.flushed_sequence,
             lanes: rayon::current_num_threads().next_power_of_two().min(16),
@@ -170,7 +178,7 @@ impl<'a> Replay<'a> {
         if self.segment != Some(segment) {
             self.names.clear();
             self.segment = Some(segment);
-            let segments_done = (self.seen.len() as u64).min(self.segments_total);
+            let segments_done = (self.segments_left_out + self.seen.len() as u64).min(self.segments_total);
             (self.progress)(ReplayProgress { segments_done, segments_total: self.segments_total });
             let first_sequence = records.first().map_or(0, |(sequence, _)| *sequence);
             self.seen.insert(segment, (first_sequence, i64::MIN));
@@ -264,6 +272,7 @@ impl<'a> Replay<'a> {
         let mut sort = |sample: &WalSample, meaning: Meaning, histogram: Option<&Histogram>| {
             let reference = sample.series;
             if (sequence < self.flushed_sequence && sample.timestamp_ms < self.limits.closed_before_ms)
+                || self.base.is_some_and(|base| base.has(sequence, reference))
                 || self.names.is_deleted(reference, sequence, sample.timestamp_ms)
             {
                 return;
@@ -308,7 +317,13 @@ impl<'a> Replay<'a> {
             end = end.min(first);
         }
         marks.reverse();
+        // What is left out stands in the marks of who copied it.
         let mut newest_ms = i64::MIN;
+        if let Some(base) = self.base {
+            let last = base.marks.last().map_or(0, |mark| mark.sequence);
+            marks.retain(|mark| mark.sequence > last);
+            marks.splice(0..0, base.marks.iter().copied());
+        }
         for mark in &mut marks {
             newest_ms = newest_ms.max(mark.max_ms);
             mark.max_ms = newest_ms;

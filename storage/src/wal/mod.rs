@@ -18,6 +18,7 @@ mod extras;
 mod named;
 mod replay;
 mod segment;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -25,6 +26,7 @@ mod writer;
 pub use codec::{Record, WalSample};
 pub use extras::WalExemplar;
 pub use replay::{Damage, Replay, TornTail};
+pub use tail::{LogPlace, LogTail};
 pub use writer::{Ticket, Wal, WalOptions, WalSync};
 
 use std::path::PathBuf;

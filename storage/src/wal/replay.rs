@@ -11,6 +11,7 @@ use super::segment::{
     self, RawRecord, SEGMENT_HEADER_BYTES, SegmentHeader, TYPE_EXEMPLARS, TYPE_HISTOGRAMS, TYPE_METADATA, TYPE_SAMPLES,
     TYPE_SERIES,
 };
+use super::tail::LogTail;
 use crate::env::Files;
 
 /// Acknowledged records that can no longer be read.
@@ -55,15 +56,21 @@ const WINDOW_BYTES: usize = 4 << 20;
 /// Bytes of records below which one core is as fast as all.
 const WORTH_THREADS: usize = 64 << 10;
 
-/// Feeds all intact records to `apply`, in the order they were written: segment number, and some of its records with
-/// their sequences.
+/// Feeds all intact records of `tail` to `apply`, in the order they were written: segment number, and some of its records
+/// with their sequences.
 ///
 /// # Errors
 /// Only where the operating system refuses to read; damage is reported, not an error.
-pub fn replay(files: &dyn Files, dir: &Path, mut apply: impl FnMut(u64, Vec<(u64, Record)>)) -> io::Result<Replay> {
-    let mut reader = Reader::default();
+pub fn replay(
+    files: &dyn Files,
+    dir: &Path,
+    tail: &LogTail,
+    mut apply: impl FnMut(u64, Vec<(u64, Record)>),
+) -> io::Result<Replay> {
+    let mut reader = Reader { from_sequence: tail.sequence, ..Reader::default() };
     let mut segments: Vec<(u64, PathBuf)> =
         files.list(dir)?.into_iter().filter_map(|path| Some((segment::number(&path)?, path))).collect();
+    segments.retain(|(number, _)| *number >= tail.segment);
     segments.sort();
     let mut next = segments.first().map(|(_, path)| files.read(path));
     for (index, (number, path)) in segments.iter().enumerate() {
@@ -89,6 +96,8 @@ pub fn replay(files: &dyn Files, dir: &Path, mut apply: impl FnMut(u64, Vec<(u64
 #[derive(Default)]
 struct Reader {
     found: Replay,
+    /// Records below it are not wanted, but for those that name series of records that are.
+    from_sequence: u64,
     durable: u64,
     /// Where reading stopped making sense, until the next intact record shows whether anything is missing.
     broken: Option<(PathBuf, usize, usize)>,
@@ -120,6 +129,7 @@ impl Reader {
         }
         let mut window: Vec<Placed<'_>> = Vec::new();
         let mut window_bytes = 0;
+        let mut has_wanted = false;
         while at < bytes.len() {
             let Some((start, record)) = next_record(bytes, at) else {
                 self.broken.get_or_insert((path.to_owned(), at, bytes.len()));
@@ -142,14 +152,20 @@ impl Reader {
             found.last_sequence = found.last_sequence.max(record.sequence);
             found.records += 1;
             at = end;
+            let is_wanted = record.sequence >= self.from_sequence;
+            if !is_wanted && record.kind != TYPE_SERIES {
+                continue;
+            }
+            // Names wait, as bytes of the file, until somebody needs them.
+            has_wanted |= is_wanted && record.kind != TYPE_SERIES;
             window_bytes += record.payload.len();
             window.push(Placed { start, end, record });
-            if window_bytes >= WINDOW_BYTES {
+            if window_bytes >= WINDOW_BYTES && has_wanted {
                 self.decode(number, path, std::mem::take(&mut window), apply);
                 window_bytes = 0;
             }
         }
-        if !window.is_empty() {
+        if !window.is_empty() && has_wanted {
             self.decode(number, path, window, apply);
         }
     }
@@ -195,7 +211,7 @@ impl Reader {
     }
 
     fn finish(self) -> Replay {
-        let Reader { mut found, durable, broken } = self;
+        let Reader { mut found, durable, broken, .. } = self;
         if durable > found.last_sequence {
             let (path, start, end) = broken.unwrap_or_default();
             let (first_sequence, last_sequence) = (found.last_sequence + 1, durable);
@@ -210,7 +226,7 @@ impl Reader {
 }
 
 /// The first intact record at or behind `at`.
-fn next_record(bytes: &[u8], at: usize) -> Option<(usize, RawRecord<'_>)> {
+pub(super) fn next_record(bytes: &[u8], at: usize) -> Option<(usize, RawRecord<'_>)> {
     let aligned = at.next_multiple_of(8);
     (aligned..bytes.len()).step_by(8).find_map(|start| Some((start, segment::record_at(bytes, start)?)))
 }

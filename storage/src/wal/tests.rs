@@ -40,6 +40,7 @@ fn read_back(env: &Env) -> (BTreeMap<(Labels, i64), u64>, Replay, Wal) {
         env.clone(),
         Path::new(DIR),
         options(300),
+        &LogTail::whole(),
         each(|segment, record| match record {
             Record::Histograms(_) | Record::Metadata(_) | Record::Exemplars(_) => panic!("none was written"),
             Record::Series(series) => {
@@ -147,6 +148,7 @@ fn every_flipped_bit_is_reported_or_harmless() {
             sim.env(),
             Path::new(DIR),
             options(300),
+            &LogTail::whole(),
             each(|segment, record| match record {
                 Record::Histograms(_) | Record::Metadata(_) | Record::Exemplars(_) => panic!("none was written"),
                 Record::Series(series) => named.extend(series.into_iter().map(|(id, labels)| ((segment, id), labels))),
@@ -201,6 +203,7 @@ fn lives(seed: u64, sync: WalSync) -> usize {
             env.clone(),
             Path::new(DIR),
             WalOptions { segment_bytes: 400, sync },
+            &LogTail::whole(),
             each(|segment, record| match record {
                 Record::Histograms(_) | Record::Metadata(_) | Record::Exemplars(_) => panic!("none was written"),
                 Record::Series(series) => named.extend(series.into_iter().map(|(id, labels)| ((segment, id), labels))),

@@ -18,6 +18,7 @@ use super::replay::{Replay, replay};
 use super::segment::{
     self, RawRecord, SegmentHeader, TYPE_EXEMPLARS, TYPE_HISTOGRAMS, TYPE_METADATA, TYPE_SAMPLES, TYPE_SERIES,
 };
+use super::tail::{LogPlace, LogTail};
 use crate::Metadata;
 use crate::env::{AppendFile, Env};
 
@@ -58,6 +59,18 @@ pub struct Ticket {
     sequence: u64,
     /// Counts failures: after one, sequences that were not written are given out again.
     epoch: u64,
+}
+
+impl Ticket {
+    /// The sequence behind its last record.
+    pub fn end(self) -> u64 {
+        self.sequence + 1
+    }
+
+    /// Whether the log has failed between the two: sequences after that are not those of before.
+    pub fn is_across_failure(self, other: Ticket) -> bool {
+        self.epoch != other.epoch
+    }
 }
 
 /// The write-ahead log of one data directory.
@@ -125,18 +138,19 @@ struct Output {
 }
 
 impl Wal {
-    /// Opens the log in `dir`, feeding what it holds to `apply` (segment number, some of its records with their sequences)
-    /// first. New records go to a new segment.
+    /// Opens the log in `dir`, feeding what it holds in `tail` to `apply` (segment number, some of its records with their
+    /// sequences) first. New records go to a new segment.
     pub fn open(
         env: Env,
         dir: &Path,
         options: WalOptions,
+        tail: &LogTail,
         mut apply: impl FnMut(u64, Vec<(u64, Record)>),
     ) -> Result<(Wal, Replay), WalError> {
         let failed = |error: io::Error| wal_error("read", dir, &error);
         env.files.create_dir_all(dir).map_err(failed)?;
-        let mut firsts = BTreeMap::<u64, u64>::new();
-        let found = replay(&*env.files, dir, |number, records| {
+        let mut firsts = tail.left_out.clone();
+        let found = replay(&*env.files, dir, tail, |number, records| {
             firsts.entry(number).or_insert(records.first().map_or(0, |(sequence, _)| *sequence));
             apply(number, records);
         })
@@ -251,6 +265,53 @@ impl Wal {
     pub fn barrier(&self) -> Ticket {
         let state = self.state.lock();
         Ticket { sequence: state.next_sequence - 1, epoch: state.epoch }
+    }
+
+    /// Makes everything durable that was acknowledged so far, also where that does not take it.
+    ///
+    /// # Errors
+    /// As for [`Wal::wait`].
+    pub fn sync_all(&self) -> Result<(), WalError> {
+        if self.options.sync == WalSync::Commit {
+            return Ok(());
+        }
+        let mut state = self.state.lock();
+        loop {
+            let Some(mut output) = state.output.take() else {
+                self.progress.wait(&mut state);
+                continue;
+            };
+            let done_sequence = state.done_sequence;
+            let synced = MutexGuard::unlocked(&mut state, || self.sync(&mut output));
+            match &synced {
+                Ok(()) => state.durable_sequence = state.durable_sequence.max(done_sequence),
+                Err(error) => {
+                    MutexGuard::unlocked(&mut state, || self.give_up(&mut output));
+                    state.fail(error.clone());
+                }
+            }
+            state.output = Some(output);
+            self.progress.notify_all();
+            return synced;
+        }
+    }
+
+    /// Where the record with this sequence stands, which was waited for. `None` where the log does not have it any more.
+    ///
+    /// # Errors
+    /// The segment cannot be read.
+    pub fn place_of(&self, sequence: u64) -> Result<Option<LogPlace>, WalError> {
+        let begins = |segment: &&Segment| segment.first_sequence <= sequence;
+        let Some(number) = self.state.lock().segments.iter().rfind(begins).map(|segment| segment.number) else {
+            return Ok(None);
+        };
+        let path = segment::path(&self.dir, number);
+        let header = match self.env.files.read_range(&path, 0, segment::SEGMENT_HEADER_BYTES) {
+            Ok(bytes) => SegmentHeader::decode(&bytes),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => None,
+            Err(error) => return Err(wal_error("read", &path, &error)),
+        };
+        Ok(header.map(|header| LogPlace { segment: number, segment_id: header.id, sequence }))
     }
 
     /// Gives out no sequence below `sequence` any more. Call before the first [`Wal::enqueue`].

@@ -9,6 +9,7 @@ mod identity;
 mod order;
 mod postings;
 mod resolve;
+mod stored;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -26,6 +27,7 @@ use postings::Postings;
 pub use cardinality::HeadCardinality;
 pub use groups::Grouping;
 pub use identity::{Identity, IdentityKey, SameHash};
+pub use stored::{PairNumbers, PairTable, RestoredEntry};
 
 #[derive(Debug)]
 struct Pair {

@@ -20,6 +20,14 @@ impl Default for Postings {
 }
 
 impl Postings {
+    /// These slots.
+    pub fn of_ascending(slots: &[u32]) -> Postings {
+        if slots.len() <= FEW {
+            return Postings::Few(slots.to_vec());
+        }
+        Postings::Many(Box::new(slots.iter().copied().collect()))
+    }
+
     pub fn insert(&mut self, slot: u32) {
         match self {
             Postings::Few(slots) => {
