@@ -138,7 +138,8 @@ type Meanwhile = fn(&Store);
 
 impl Files for Interrupted {
     fn create(&self, path: &Path) -> io::Result<Box<dyn AppendFile>> {
-        let is_merged = path.to_string_lossy().contains("-1-");
+        let name = path.to_string_lossy();
+        let is_merged = ["-1-", "-2-", "-3-"].iter().any(|level| name.contains(level));
         let meanwhile = is_merged.then(|| self.meanwhile.lock().unwrap().take()).flatten();
         let store = self.store.lock().unwrap().upgrade();
         if let (Some(meanwhile), Some(store)) = (meanwhile, store) {

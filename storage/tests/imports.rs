@@ -152,3 +152,38 @@ fn an_import_that_was_cut_short_goes_on_without_duplicates() {
         (0..60).for_each(|seed| check(seed, far));
     }
 }
+
+/// A day and a window of imported blocks, at this time of the clock: levels of the blocks after upkeep, and merges.
+fn levels_at(now_ms: i64, sample_ms: Option<i64>) -> (Vec<u8>, u64) {
+    let sim = Sim::new(1);
+    sim.set_now_ms(now_ms);
+    let options = StoreOptions { block_ms: WINDOW_MS, ..StoreOptions::new("/data") };
+    let store = Store::open(options, sim.env()).unwrap();
+    for window in 0..13 {
+        let mut import = store.import(TimeRange::new(window * WINDOW_MS, (window + 1) * WINDOW_MS - 1), 1).unwrap();
+        import.push(series_of(window)).unwrap();
+        import.commit().unwrap();
+    }
+    if let Some(timestamp_ms) = sample_ms {
+        let series = store.series(&labels(99));
+        store.append(&[Sample { series, timestamp_ms, value: 1.0, start_ms: None }]).unwrap();
+    }
+    let before = read_all(&store).unwrap();
+    store.maintain_blocks().unwrap();
+    assert_eq!(read_all(&store).unwrap(), before);
+    let levels = store.snapshot().blocks().iter().map(|block| block.meta().level).collect();
+    (levels, store.stats().compactions)
+}
+
+#[test]
+fn imported_blocks_are_merged_although_nothing_was_flushed() {
+    let day_ms = 12 * WINDOW_MS;
+    // A day at once, without the steps of a store that grows.
+    assert_eq!(levels_at(day_ms + 5 * WINDOW_MS, None), (vec![3, 1], 1));
+    // By the clock, the day goes on; what is over of it is merged.
+    assert_eq!(levels_at(day_ms + WINDOW_MS / 2 - 1, None).1, 3);
+    assert_eq!(levels_at(0, None), (vec![1; 13], 0));
+    // The head has a sample of the day's end, which will be a block as well.
+    assert_eq!(levels_at(day_ms + 5 * WINDOW_MS, Some(day_ms - 1)).1, 3);
+    assert_eq!(levels_at(day_ms + 5 * WINDOW_MS, Some(day_ms)), (vec![3, 1], 1));
+}

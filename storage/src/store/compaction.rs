@@ -14,7 +14,7 @@ use super::maintenance::Maintenance;
 use super::merge::{Haste, Window};
 use super::{Store, View};
 use crate::Error;
-use crate::block::{Block, BlockMeta, DAY_LEVEL, LiveBlock};
+use crate::block::{AT_ONCE, Block, BlockMeta, DAY_LEVEL, LiveBlock};
 use crate::tombstone::Tombstone;
 
 /// Widths of the windows whose blocks become one, in block ranges: 2 h, 6 h and a day for Prometheus' block range.
@@ -30,10 +30,11 @@ impl Store {
     /// The first thing that failed. A window with a damaged block is left alone until the store is opened again.
     pub(super) fn compact(&self) -> Result<(), Error> {
         let mut result = Ok(());
+        let settled_ms = self.settled_before_ms();
         loop {
             let (window, view) = {
                 let maintenance = self.maintenance.lock();
-                let Some(window) = self.plan(&maintenance) else { return result };
+                let Some(window) = self.plan(&maintenance, settled_ms) else { return result };
                 (window, self.current_view())
             };
             match self.merge(&view, &window, &|_| true) {
@@ -54,39 +55,64 @@ impl Store {
         }
     }
 
-    /// The next blocks to merge.
-    fn plan(&self, maintenance: &Maintenance) -> Option<Window> {
-        let closed_before_ms = self.current_view().flushed.before_ms;
+    /// Before this time nothing comes any more but late samples: it was flushed, or it is long over by the clock, and the
+    /// head has nothing of it. So blocks that were imported need not wait for samples that come after them.
+    fn settled_before_ms(&self) -> i64 {
+        let (flushed, block_ms) = (self.current_view().flushed, self.options.block_ms);
+        let over_ms = self.env.clock.now_ms().saturating_sub(block_ms / 2);
+        let over_ms = over_ms.div_euclid(block_ms).saturating_mul(block_ms);
+        flushed.before_ms.max(over_ms.min(self.head.min_ms(flushed).unwrap_or(i64::MAX)))
+    }
+
+    /// The next blocks to merge, of windows that end at `settled_ms` or before.
+    fn plan(&self, maintenance: &Maintenance, settled_ms: i64) -> Option<Window> {
+        let width_ms = |width: i64| self.options.block_ms.saturating_mul(width);
+        // A block that is longer than a tenth of the retention would keep much beyond it.
+        let retention_ms = self.retention().ms.unwrap_or(i64::MAX);
+        let fits = |width: &i64| *width == 1 || width_ms(*width) <= retention_ms / 10;
+        let widths: Vec<(u8, i64)> = (1..).zip(WIDTHS.into_iter().take_while(fits).map(width_ms)).collect();
+        // Where nothing was merged yet, the widest window comes first: samples are written once, not once for each width.
+        let anew = widths.iter().rev().filter(|(level, _)| *level > 1);
+        let anew = anew.map(|&(level, width_ms)| self.plan_of(maintenance, settled_ms, level, width_ms, all_at_once));
+        let in_steps = widths.iter();
+        let in_steps = in_steps.map(|&(level, width_ms)| {
+            let worth = |blocks, level| worth_merging(blocks, level, self.options.block_samples);
+            self.plan_of(maintenance, settled_ms, level, width_ms, worth)
+        });
+        anew.chain(in_steps).flatten().next()
+    }
+
+    /// The first of the windows of one width that has blocks which, by `choose`, should become one.
+    fn plan_of<'m>(
+        &self,
+        maintenance: &'m Maintenance,
+        settled_ms: i64,
+        level: u8,
+        width_ms: i64,
+        choose: impl Fn(Vec<&'m BlockMeta>, u8) -> Option<Vec<&'m BlockMeta>>,
+    ) -> Option<Window> {
         let free_bytes = self.env.files.free_bytes(&self.options.dir).unwrap_or(u64::MAX);
-        for (index, width) in WIDTHS.into_iter().enumerate() {
-            let width_ms = self.options.block_ms.saturating_mul(width);
-            // A block that is longer than a tenth of the retention would keep much beyond it.
-            if width > 1 && self.retention().ms.is_some_and(|retention_ms| retention_ms / 10 < width_ms) {
-                break;
+        let mut windows: BTreeMap<i64, Vec<&BlockMeta>> = BTreeMap::new();
+        let set_aside = self.current_view().unreadable();
+        let is_open = |block: &&BlockMeta| set_aside.iter().all(|aside| aside.name != block.name);
+        for block in maintenance.manifest.blocks.iter().filter(is_open) {
+            let number = block.min_ms.div_euclid(width_ms);
+            if block.max_ms.div_euclid(width_ms) == number && block.level <= level {
+                windows.entry(number).or_default().push(block);
             }
-            let level = index as u8 + 1;
-            let mut windows: BTreeMap<i64, Vec<&BlockMeta>> = BTreeMap::new();
-            let set_aside = self.current_view().unreadable();
-            let is_open = |block: &&BlockMeta| set_aside.iter().all(|aside| aside.name != block.name);
-            for block in maintenance.manifest.blocks.iter().filter(is_open) {
-                let number = block.min_ms.div_euclid(width_ms);
-                if block.max_ms.div_euclid(width_ms) == number && block.level <= level {
-                    windows.entry(number).or_default().push(block);
-                }
+        }
+        for (number, blocks) in windows {
+            let start_ms = number.saturating_mul(width_ms);
+            let complete = start_ms.saturating_add(width_ms) <= settled_ms;
+            if !complete || maintenance.unmergeable.contains(&(start_ms, level)) {
+                continue;
             }
-            for (number, blocks) in windows {
-                let start_ms = number.saturating_mul(width_ms);
-                let complete = start_ms.saturating_add(width_ms) <= closed_before_ms;
-                if !complete || maintenance.unmergeable.contains(&(start_ms, level)) {
-                    continue;
-                }
-                let Some(blocks) = worth_merging(blocks, level, self.options.block_samples) else { continue };
-                let bytes: u64 = blocks.iter().map(|block| block.bytes()).sum();
-                // The old and the new stand beside each other for a while.
-                if bytes.saturating_add(bytes / 4) < free_bytes {
-                    let names = blocks.into_iter().map(|block| block.name.clone()).collect();
-                    return Some(Window { start_ms, level, names, haste: Haste::Leisure });
-                }
+            let Some(blocks) = choose(blocks, level) else { continue };
+            let bytes: u64 = blocks.iter().map(|block| block.bytes()).sum();
+            // The old and the new stand beside each other for a while.
+            if bytes.saturating_add(bytes / 4) < free_bytes {
+                let names = blocks.into_iter().map(|block| block.name.clone()).collect();
+                return Some(Window { start_ms, level, names, haste: Haste::Leisure });
             }
         }
         None
@@ -178,6 +204,12 @@ fn sources_of<'v>(view: &'v View, window: &Window) -> impl Iterator<Item = &'v L
 pub(super) fn window_for(block_ms: i64, span_ms: i64) -> (i64, u8) {
     let level = WIDTHS.iter().filter(|width| block_ms.saturating_mul(**width) <= span_ms).count().max(1);
     (block_ms.saturating_mul(WIDTHS[level - 1]), level as u8)
+}
+
+/// All blocks of a window, where none of them comes from one as wide and they are few enough to be open together.
+fn all_at_once(window: Vec<&BlockMeta>, level: u8) -> Option<Vec<&BlockMeta>> {
+    let is_new = window.iter().all(|block| block.level < level);
+    (is_new && (2..=AT_ONCE).contains(&window.len())).then_some(window)
 }
 
 /// Those blocks of a window that should become one, if any. `block_samples` is what fits into a block.
