@@ -17,12 +17,12 @@ use crate::head::{Head, HeadSelection, HeadView, Timelines};
 use crate::store::View;
 use crate::tombstone::{Source, about, hidden};
 use crate::{Error, SeriesRef};
-use joined::{JoinedTimelines, Timeline};
 use samples::from_parts;
 use selection::Places;
 use union::SeriesUnion;
 
 pub use crate::block::SeriesSamples;
+pub(crate) use joined::{JoinedTimelines, Timeline};
 pub use samples::ReducedSamples;
 pub(crate) use samples::columns_of;
 pub use selection::SeriesSelection;

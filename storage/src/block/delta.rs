@@ -69,10 +69,15 @@ impl Encoder {
     }
 
     fn end_block(&mut self, out: &mut Vec<u8>) {
-        let min_delta = self.deltas.iter().copied().fold(i64::MAX, i64::min);
+        let ends = |(min, max): (i64, i64), &delta: &i64| (min.min(delta), max.max(delta));
+        let (min_delta, max_delta) = self.deltas.iter().fold((i64::MAX, i64::MIN), ends);
         put_uvarint(out, zigzag(min_delta));
         let widths_at = out.len();
         out.resize(widths_at + self.miniblocks, 0);
+        if min_delta == max_delta {
+            self.deltas.clear();
+            return;
+        }
         for (index, mini) in self.deltas.chunks(MINIBLOCK).enumerate() {
             let mut packed = [0u64; MINIBLOCK];
             let mut all = 0;
@@ -88,37 +93,43 @@ impl Encoder {
     }
 }
 
+macro_rules! of_width {
+    ($width:expr, $function:ident, $arguments:tt; $none:expr; $($known:literal)*) => {
+        match $width {
+            $($known => $function::<$known>$arguments,)*
+            _ => $none,
+        }
+    };
+    ($width:expr, $function:ident, $arguments:tt; $none:expr) => {
+        of_width!($width, $function, $arguments; $none;
+            1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37
+            38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63 64)
+    };
+}
+
 /// Appends 32 values of `width` bits each, lowest bit first.
 fn pack(values: &[u64; MINIBLOCK], width: usize, out: &mut Vec<u8>) {
-    if width == 0 {
-        return;
-    }
-    let start = out.len();
-    out.resize(start + 4 * width, 0);
-    let out = &mut out[start..];
+    of_width!(width, pack_each, (values, out); ());
+}
+
+fn pack_each<const WIDTH: usize>(values: &[u64; MINIBLOCK], out: &mut Vec<u8>) {
+    let mut words = [0u8; 8 * MINIBLOCK];
     let (mut pending, mut bits, mut at) = (0u64, 0, 0);
     for &value in values {
         pending |= value << bits;
-        bits += width;
+        bits += WIDTH;
         if bits >= 64 {
-            out[at..at + 8].copy_from_slice(&pending.to_le_bytes());
+            words[at..at + 8].copy_from_slice(&pending.to_le_bytes());
             at += 8;
             bits -= 64;
             // The bits of `value` that did not fit; none where it ended on the boundary.
-            pending = if bits == 0 { 0 } else { value >> (width - bits) };
+            pending = if bits == 0 { 0 } else { value >> (WIDTH - bits) };
         }
     }
-    let tail = out.len() - at;
-    out[at..].copy_from_slice(&pending.to_le_bytes()[..tail]);
-}
-
-macro_rules! restore_of_width {
-    ($width:expr, $arguments:tt; $($known:literal)*) => {
-        match $width {
-            $($known => restore::<$known>$arguments,)*
-            _ => None,
-        }
-    };
+    if bits > 0 {
+        words[at..at + 8].copy_from_slice(&pending.to_le_bytes());
+    }
+    out.extend_from_slice(&words[..4 * WIDTH]);
 }
 
 /// Unpacks 32 differences less `min_delta` from `source`, which holds `4 * WIDTH` bytes and at least eight more, and
@@ -189,9 +200,7 @@ pub fn decode(source: &[u8], wanted: usize, out: &mut Vec<i64>) -> Option<()> {
                 }
                 continue;
             }
-            previous = restore_of_width!(width, (cursor.rest(), min_delta, previous, values);
-                1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37
-                38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63 64)?;
+            previous = of_width!(width, restore, (cursor.rest(), min_delta, previous, values); None)?;
             cursor.skip(4 * usize::from(width))?;
         }
     }

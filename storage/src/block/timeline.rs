@@ -3,8 +3,8 @@
 //! A scrape stamps all its samples with one time, so thousands of series have one list of timestamps. The index file
 //! holds each such list once; a series that began later or ended earlier than its fellows names a part of it.
 
-use std::collections::HashMap;
-use std::hash::Hasher;
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use twox_hash::XxHash64;
@@ -55,9 +55,11 @@ impl Timelines {
         let mut order: Vec<usize> = (0..distinct.len()).filter(|&kind| distinct[kind].1 >= SHARED_BY).collect();
         order.sort_by_key(|&kind| (std::cmp::Reverse(distinct[kind].0.len()), kind));
         let mut list: Vec<Arc<[i64]>> = Vec::new();
-        let mut positions: HashMap<i64, Place> = HashMap::new();
+        // Parts are looked up by where they begin: nothing else needs a position.
+        let starts: HashSet<i64, Plainly> = distinct.iter().filter_map(|(list, _)| list.first().copied()).collect();
+        let mut positions: HashMap<i64, Place, Plainly> = HashMap::default();
         let mut place_of: Vec<Option<Place>> = vec![None; distinct.len()];
-        let part_of = |timestamps: &[i64], list: &[Arc<[i64]>], positions: &HashMap<i64, Place>| {
+        let part_of = |timestamps: &[i64], list: &[Arc<[i64]>], positions: &HashMap<i64, Place, Plainly>| {
             let place = *positions.get(timestamps.first()?)?;
             let whole = list[place.timeline as usize].get(place.at as usize..)?;
             whole.starts_with(timestamps).then_some(place)
@@ -70,7 +72,9 @@ impl Timelines {
                     if positions.len() >= INDEXED_POSITIONS {
                         break;
                     }
-                    positions.entry(timestamp).or_insert(Place { timeline, at: at as u32 });
+                    if starts.contains(&timestamp) {
+                        positions.entry(timestamp).or_insert(Place { timeline, at: at as u32 });
+                    }
                 }
                 list.push(timestamps.clone());
                 Some(Place { timeline, at: 0 })
@@ -82,6 +86,28 @@ impl Timelines {
             }
         }
         Timelines { list, places: kinds.into_iter().map(|kind| place_of[kind]).collect() }
+    }
+}
+
+/// Spreads timestamps over a table. They are those of samples that were taken already: whoever would choose them so that
+/// they collide can as well send more of them.
+#[derive(Debug, Default)]
+struct PlainHasher(u64);
+
+type Plainly = BuildHasherDefault<PlainHasher>;
+
+impl Hasher for PlainHasher {
+    fn write_i64(&mut self, number: i64) {
+        let product = u128::from(number as u64 ^ 0x9e37_79b9_7f4a_7c15) * 0xd6e8_feb8_6659_fd93;
+        self.0 = (product >> 64) as u64 ^ product as u64;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_i64(self.0 as i64 ^ i64::from(byte)));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

@@ -55,7 +55,7 @@ pub fn write_block(
     };
     let mut writer = BlockWriter::create(files, dir, name, level, min_ms, options)?;
     for (key, one) in keyed {
-        writer.put(key, one)?;
+        writer.put(Arc::new(key), one)?;
     }
     writer.finish()
 }
@@ -74,7 +74,7 @@ pub struct BlockWriter<'f> {
     /// `None` once finished, or failed: then rows are missing, and the block must not be finished.
     samples: Option<Samples>,
     meta: BlockMeta,
-    last: Option<OrderKey>,
+    last: Option<Arc<OrderKey>>,
     labels: Vec<Labels>,
     timestamps: Vec<Arc<[i64]>>,
     renamed: bool,
@@ -146,14 +146,14 @@ impl<'f> BlockWriter<'f> {
     /// # Errors
     /// As [`write_block`]. The block cannot be finished after one.
     pub fn push(&mut self, series: BlockSeries) -> Result<(), BlockError> {
-        self.push_keyed(OrderKey::of(&series.labels), series)
+        self.push_keyed(Arc::new(OrderKey::of(&series.labels)), series)
     }
 
     /// [`BlockWriter::push`] where the key of the series is known.
     ///
     /// # Errors
     /// As [`BlockWriter::push`].
-    pub fn push_keyed(&mut self, key: OrderKey, series: BlockSeries) -> Result<(), BlockError> {
+    pub fn push_keyed(&mut self, key: Arc<OrderKey>, series: BlockSeries) -> Result<(), BlockError> {
         if self.last.as_ref().is_some_and(|last| *last >= key) {
             return Err(BlockError::refused(format!("{} comes out of order", series.labels)));
         }
@@ -162,7 +162,7 @@ impl<'f> BlockWriter<'f> {
     }
 
     /// Adds a series that was checked and comes in order.
-    fn put(&mut self, key: OrderKey, series: BlockSeries) -> Result<(), BlockError> {
+    fn put(&mut self, key: Arc<OrderKey>, series: BlockSeries) -> Result<(), BlockError> {
         let Samples { mut file, mut group } = self.samples.take().ok_or_else(failed_before)?;
         if group.is_full() {
             let next = GroupWriter::new(self.columns.clone(), &self.schema, self.labels.len() as u32, self.layout);

@@ -13,14 +13,14 @@ struct Joined {
 
 /// Timestamps, and how many samples stands at each where that is not one everywhere.
 #[derive(Debug, Clone)]
-pub(super) struct Timeline {
+pub(crate) struct Timeline {
     pub timestamps: Arc<[i64]>,
     pub weights: Option<Arc<[u32]>>,
 }
 
 /// Timestamps of consecutive parts, joined once for all series that share them in every part.
 #[derive(Default)]
-pub(super) struct JoinedTimelines {
+pub(crate) struct JoinedTimelines {
     /// By the addresses and lengths of the parts.
     known: HashMap<Vec<(*const i64, usize, *const u32)>, Joined>,
 }

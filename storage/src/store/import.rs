@@ -8,6 +8,7 @@
 //! one that was cut short goes on where it stopped: what was committed is known, what was not has left nothing behind.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use pilaster_model::{Labels, TimeRange};
 
@@ -100,7 +101,7 @@ impl BlockImport<'_> {
                 return Err(Error::Block(BlockError::Refused { reason }));
             }
             self.new_samples += series.timestamps.len() as u64;
-            self.output.push(OrderKey::of(&series.labels), series)?;
+            self.output.push(Arc::new(OrderKey::of(&series.labels)), series)?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! New blocks of one range of time, series by series.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use pilaster_model::Columns;
 
@@ -39,7 +40,7 @@ impl<'s> NewBlocks<'s> {
     ///
     /// # Errors
     /// It is refused, or cannot be written.
-    pub fn push(&mut self, key: OrderKey, mut series: BlockSeries) -> Result<(), Error> {
+    pub fn push(&mut self, key: Arc<OrderKey>, mut series: BlockSeries) -> Result<(), Error> {
         series.timestamps = self.timelines.share_arc(series.timestamps);
         self.put(key, series)
     }
@@ -56,10 +57,10 @@ impl<'s> NewBlocks<'s> {
             histograms: columns.histograms_in(places.clone()),
             starts_ms: (!columns.starts_ms.is_empty()).then(|| columns.starts_ms[places].to_vec()),
         };
-        self.put(key, series)
+        self.put(Arc::new(key), series)
     }
 
-    fn put(&mut self, key: OrderKey, series: BlockSeries) -> Result<(), Error> {
+    fn put(&mut self, key: Arc<OrderKey>, series: BlockSeries) -> Result<(), Error> {
         let store = self.store;
         let dir = store.home.writing_dir();
         if self.samples >= store.options.block_samples {
