@@ -1,12 +1,17 @@
 //! Blocks in object stores: the same samples, few requests, nobody's manifest overwritten, patience with outages.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
+use bytes::Bytes;
 use pilaster_model::{Labels, Matcher, TimeRange};
+use pilaster_storage::block::BlockSeries;
 use pilaster_storage::env::objects::sim::{Bucket, BucketFault, BucketFaultKind};
-use pilaster_storage::env::objects::{Objects, open_url};
+use pilaster_storage::env::objects::{Listed, ObjectError, Objects, Put, Version, open_url};
 use pilaster_storage::env::sim::Sim;
 use pilaster_storage::env::{Env, Files};
 use pilaster_storage::{Error, ObjectOptions, ObjectStats, RetentionLimits, Sample, Store, StoreOptions};
@@ -185,6 +190,149 @@ fn a_cold_series_is_one_request_for_its_index_and_one_for_its_values() {
     let store = open(&options, &sim);
     assert_eq!(all(&store).len(), 301 * 3000);
     assert!(stats(&store).requests.gets <= 6, "{:?}", stats(&store));
+}
+
+/// A day of six hundred counters in one block, whose row groups are as large as they get.
+#[test]
+fn a_day_is_read_with_as_few_requests_as_a_small_block() {
+    let sim = Sim::new(1);
+    let options = StoreOptions { block_ms: 7_200_000, ..options(Bucket::new().seen_from(&sim, "p")) };
+    let store = open(&options, &sim);
+    let timestamps: Arc<[i64]> = (0..5760).map(|step| step * 15_000).collect();
+    let metric = |number: usize| format!("metric_{:02}", number / 40);
+    let named = |number: usize| Labels::from_pairs([("__name__", metric(number)), ("number", format!("{number:04}"))]);
+    let mut day = store.import(TimeRange::new(0, 86_399_999), 3).unwrap();
+    for number in 0..600u64 {
+        let mut total = 0;
+        let mut noise = number + 1;
+        let mut grow = |_| {
+            noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            total += noise >> 57;
+            total as f64
+        };
+        let values = (0..5760).map(&mut grow).collect();
+        let series = BlockSeries {
+            labels: named(number as usize),
+            timestamps: timestamps.clone(),
+            values,
+            histograms: None,
+            starts_ms: None,
+        };
+        day.push(vec![series]).unwrap();
+    }
+    day.commit().unwrap();
+    assert_eq!(store.stats().blocks, 1);
+    let block_bytes = store.stats().block_bytes;
+    assert!(block_bytes > 2 << 20, "{block_bytes} bytes");
+    drop(store);
+    let last_hour = TimeRange::new(82_800_000, 86_399_999);
+    let one = |number: usize| Matcher::equal("number", &format!("{number:04}"));
+    let all_of_metric = |number: usize| Matcher::equal("__name__", &metric(number));
+    let cases = [
+        (one(0), TimeRange::ALL, 5760),
+        (one(333), TimeRange::ALL, 5760),
+        (one(599), last_hour, 240),
+        (all_of_metric(0), TimeRange::ALL, 40 * 5760),
+        (all_of_metric(480), last_hour, 40 * 240),
+        (Matcher::equal("job", ""), TimeRange::ALL, 600 * 5760),
+    ];
+    for (matcher, range, samples) in cases {
+        empty_cache(&sim);
+        let store = open(&options, &sim);
+        let before = stats(&store).requests;
+        assert_eq!(read(&store, std::slice::from_ref(&matcher), range).unwrap().len(), samples);
+        let cold = stats(&store).requests;
+        // The index and one piece with all pages that are wanted.
+        assert_eq!(cold.gets - before.gets, 2, "{matcher:?} in {range:?}");
+        let bytes = cold.bytes_read - before.bytes_read;
+        assert!(samples > 40 * 5760 || bytes < block_bytes / 4, "{matcher:?} in {range:?}: {bytes} bytes");
+    }
+}
+
+/// A store of objects that answers nobody until so many ask at once.
+#[derive(Debug)]
+struct Gate {
+    objects: Arc<dyn Objects>,
+    waiting: Mutex<usize>,
+    came: Condvar,
+    wanted: AtomicUsize,
+}
+
+impl Gate {
+    /// Passes when `wanted` others wait, or were let through.
+    fn pass(&self) -> Result<(), ObjectError> {
+        let mut waiting = self.waiting.lock().unwrap();
+        *waiting += 1;
+        self.came.notify_all();
+        let too_few = |waiting: &mut usize| *waiting < self.wanted.load(Ordering::Relaxed);
+        let passed = self.came.wait_timeout_while(waiting, Duration::from_secs(20), too_few).unwrap();
+        if !passed.1.timed_out() {
+            return Ok(());
+        }
+        let place = self.place().to_owned();
+        Err(ObjectError::Unavailable { action: "read", place, name: "gate".into(), source: "alone".into() })
+    }
+
+    fn want(&self, wanted: usize) {
+        *self.waiting.lock().unwrap() = 0;
+        self.wanted.store(wanted, Ordering::Relaxed);
+    }
+}
+
+impl Objects for Gate {
+    fn place(&self) -> &str {
+        self.objects.place()
+    }
+
+    fn get(&self, name: &str, known: Option<&Version>) -> Result<Option<(Bytes, Version)>, ObjectError> {
+        self.pass()?;
+        self.objects.get(name, known)
+    }
+
+    fn get_ranges(&self, name: &str, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, ObjectError> {
+        self.pass()?;
+        self.objects.get_ranges(name, ranges)
+    }
+
+    fn put(&self, name: &str, bytes: Bytes, condition: Put<'_>) -> Result<Version, ObjectError> {
+        self.objects.put(name, bytes, condition)
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<Listed>, ObjectError> {
+        self.objects.list(folder)
+    }
+
+    fn remove(&self, names: &[String]) -> Result<(), ObjectError> {
+        self.objects.remove(names)
+    }
+}
+
+#[test]
+fn blocks_of_a_month_are_asked_for_at_the_same_time() {
+    const BLOCKS: usize = 30;
+    let sim = Sim::new(1);
+    let gate = Arc::new(Gate {
+        objects: Bucket::new().seen_from(&sim, "p"),
+        waiting: Mutex::default(),
+        came: Condvar::new(),
+        wanted: AtomicUsize::new(0),
+    });
+    let options = options(gate.clone());
+    let store = open(&options, &sim);
+    for step in 0..BLOCKS as i64 {
+        fill(&store, 0..2, [step * 1000]);
+        store.flush().unwrap();
+    }
+    let expected = all(&store);
+    drop(store);
+    empty_cache(&sim);
+    let store = open(&options, &sim);
+    let snapshot = store.snapshot();
+    gate.want(BLOCKS);
+    let found = snapshot.select(&[], TimeRange::ALL).unwrap();
+    gate.want(BLOCKS);
+    let samples = snapshot.read_many(&found, TimeRange::ALL).unwrap();
+    assert_eq!(samples.iter().map(|samples| samples.values.len()).sum::<usize>(), expected.len());
 }
 
 #[test]

@@ -10,9 +10,9 @@ use super::source::BlockFiles;
 use super::{Block, BlockError, BlockMeta};
 
 /// Threads that load indexes at once, each mostly waiting for an answer.
-const LOADERS: usize = 16;
+const LOADERS: usize = 32;
 /// Blocks that are opened together by who goes through many: the memory of no more is needed at a time.
-pub const AT_ONCE: usize = 4 * LOADERS;
+pub const AT_ONCE: usize = 2 * LOADERS;
 
 /// A block by its description. Its index is loaded when it is needed, and kept while there is room for it.
 #[derive(Debug)]

@@ -11,8 +11,8 @@ use crate::Error;
 use crate::block::{Block, FoundSamples, LiveBlock, ReducedValues, SeriesSamples};
 use crate::tombstone::{Source, about, hidden};
 
-/// Threads that read blocks of an object store for one call.
-const FAR_READERS: usize = 8;
+/// Threads that read blocks of an object store for one call, each mostly waiting for an answer: blocks of a month.
+const FAR_READERS: usize = 32;
 
 /// What blocks gave of one series.
 #[derive(Debug, Default)]
