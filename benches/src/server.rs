@@ -75,8 +75,17 @@ impl Server {
     /// Asks the process to end, waits until it has, and starts it again on its directory. Does not wait until it is
     /// ready: [`Server::wait_ready`] does. Returns how long ending took.
     pub fn restart(&mut self) -> anyhow::Result<Duration> {
+        self.restart_after("-TERM")
+    }
+
+    /// [`Server::restart`] for a process that gets no time to end.
+    pub fn kill_and_restart(&mut self) -> anyhow::Result<Duration> {
+        self.restart_after("-KILL")
+    }
+
+    fn restart_after(&mut self, signal: &str) -> anyhow::Result<Duration> {
         let begun = Instant::now();
-        Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status()?;
+        Command::new("kill").arg(signal).arg(self.child.id().to_string()).status()?;
         self.child.wait()?;
         let took = begun.elapsed();
         let port = free_port()?;

@@ -152,24 +152,35 @@ async fn measure(
     }
     table.set("resident after queries, MiB", column, server.usage().resident_bytes as f64 / 1048576.0);
 
+    server.kill_and_restart()?;
+    let took = until_complete(&mut server, end_ms, all).await?;
+    table.set("s from start to complete queries, killed", column, took.as_secs_f64());
+    let usage = server.usage();
+    table.set("CPU s of that, killed", column, usage.cpu_seconds);
+    table.set("peak of that, killed, MiB", column, usage.peak_resident_bytes as f64 / 1048576.0);
     let ended = server.restart()?;
     table.set("s to end", column, ended.as_secs_f64());
-    let begun = Instant::now();
-    server.wait_ready(Duration::from_secs(3600)).await?;
-    loop {
-        let answer = ask(&server, ALL, end_ms).await?;
-        let count = answer["data"]["result"][0]["value"][1].as_str().and_then(|text| text.parse::<f64>().ok());
-        if count == Some(all as f64) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        anyhow::ensure!(begun.elapsed() < Duration::from_secs(3600), "{kind:?} has lost series: {answer}");
-    }
-    table.set("s from start to complete queries", column, begun.elapsed().as_secs_f64());
+    let took = until_complete(&mut server, end_ms, all).await?;
+    table.set("s from start to complete queries", column, took.as_secs_f64());
     let usage = server.usage();
     table.set("CPU s of that", column, usage.cpu_seconds);
     table.set("peak of that, MiB", column, usage.peak_resident_bytes as f64 / 1048576.0);
     Ok(())
+}
+
+/// Waits until a server that was just started finds all series. Returns how long that took.
+async fn until_complete(server: &mut Server, end_ms: i64, all: usize) -> anyhow::Result<Duration> {
+    let begun = Instant::now();
+    server.wait_ready(Duration::from_secs(3600)).await?;
+    loop {
+        let answer = ask(server, ALL, end_ms).await?;
+        let count = answer["data"]["result"][0]["value"][1].as_str().and_then(|text| text.parse::<f64>().ok());
+        if count == Some(all as f64) {
+            return Ok(begun.elapsed());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        anyhow::ensure!(begun.elapsed() < Duration::from_secs(3600), "series are lost: {answer}");
+    }
 }
 
 async fn ask(server: &Server, query: &str, at_ms: i64) -> anyhow::Result<serde_json::Value> {
