@@ -336,6 +336,10 @@ fn open_store(app: &App, engine: &Arc<Engine>) -> Result<Arc<Store>, ServerError
         out_of_order_ms: app.config().out_of_order_ms,
         wal_sync: if flags.get("storage.tsdb.wal-sync") == "written" { WalSync::Written } else { WalSync::Commit },
         wal_segment_bytes: usize::try_from(flags.bytes("storage.tsdb.wal-segment-size")).unwrap_or(usize::MAX),
+        snapshot_samples: match flags.count("storage.head-snapshot.min-samples") {
+            0 => u64::MAX,
+            samples => samples as u64,
+        },
         index_bytes: flags.bytes("storage.blocks.index.max-memory"),
         blocks,
         flush_workers: workers("flush", Priority::Low)?,

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use pilaster_model::{Labels, Matcher, TimeRange};
-use pilaster_storage::env::sim::Sim;
+use pilaster_storage::env::sim::{Fault, FaultKind, Sim};
 use pilaster_storage::env::{AppendFile, DirLock, Env, Files};
-use pilaster_storage::{Priority, RetentionLimits, Sample, Store, StoreOptions, WalSync, Workers};
+use pilaster_storage::{Occasion, Priority, RetentionLimits, Sample, Store, StoreOptions, WalSync, Workers};
 
 const WRITERS: usize = 3;
 const SERIES: usize = 30;
@@ -112,6 +112,92 @@ fn snapshots_see_whole_appends_while_everything_moves() {
             assert!(samples.timestamps.len() as i64 >= acknowledged.load(Ordering::Relaxed));
         }
     }
+}
+
+/// A copy of a simulated machine without the head snapshot.
+fn without_snapshot(sim: &Sim) -> Sim {
+    let copy = Sim::new(1);
+    let (from, to) = (sim.env().files, copy.env().files);
+    for path in from.list_tree(Path::new("/data")).unwrap() {
+        if path.file_name().is_some_and(|name| name == "head.snapshot") {
+            continue;
+        }
+        let mut file = to.create(&path).unwrap();
+        file.append(&from.read(&path).unwrap()).unwrap();
+        file.sync().unwrap();
+        to.sync_dir(path.parent().unwrap()).unwrap();
+    }
+    copy
+}
+
+/// All samples, in the order of series.
+fn all_samples(store: &Store) -> Vec<(Labels, Vec<i64>, Vec<f64>)> {
+    let snapshot = store.snapshot();
+    let found = snapshot.select(&[], TimeRange::ALL).unwrap();
+    let read = snapshot.read_many(&found, TimeRange::ALL).unwrap();
+    let all = found.into_iter().zip(read);
+    all.map(|(series, read)| (series.labels, read.timestamps.to_vec(), read.values)).collect()
+}
+
+/// Writers that touch several shards at once, some of them with new series, while head snapshots are taken, until the power
+/// goes: what comes back is what the log alone gives, and all that was acknowledged.
+#[test]
+fn head_snapshots_are_taken_beside_appends() {
+    let sim = Sim::new(3);
+    let options = StoreOptions { wal_segment_bytes: 20_000, shards: 8, ..StoreOptions::new("/data") };
+    let acknowledged: Vec<AtomicI64> = (0..WRITERS).map(|_| AtomicI64::new(0)).collect();
+    let mut snapshots_used = 0;
+    for life in 0..12 {
+        let store = Store::open(options.clone(), sim.env()).unwrap();
+        assert_eq!(
+            all_samples(&store),
+            all_samples(&Store::open(options.clone(), without_snapshot(&sim).env()).unwrap())
+        );
+        snapshots_used += u64::from(store.stats().restored_samples > 0);
+        for (writer, acknowledged) in acknowledged.iter().enumerate() {
+            let snapshot = store.snapshot();
+            let found = snapshot.select(&[Matcher::equal("writer", &writer.to_string())], TimeRange::ALL).unwrap();
+            for samples in snapshot.read_many(&found, TimeRange::ALL).unwrap() {
+                assert!(samples.timestamps.last() >= Some(&acknowledged.load(Ordering::Relaxed)), "life {life}");
+            }
+        }
+        let saved = AtomicI64::new(0);
+        std::thread::scope(|scope| {
+            for (writer, acknowledged) in acknowledged.iter().enumerate() {
+                let store = &store;
+                scope.spawn(move || {
+                    for step in acknowledged.load(Ordering::Relaxed) + 1.. {
+                        let sample = |number: usize| Sample {
+                            series: store.series(&labels(writer, number)),
+                            timestamp_ms: step,
+                            value: (step * number as i64) as f64,
+                            start_ms: None,
+                        };
+                        let batch: Vec<_> = (0..SERIES).map(sample).collect();
+                        let new = labels(9, step as usize * WRITERS + writer);
+                        let new = Sample { series: store.series(&new), ..batch[0] };
+                        if store.append(&batch).is_err() || store.append(&[new]).is_err() {
+                            return;
+                        }
+                        acknowledged.store(step, Ordering::Relaxed);
+                    }
+                });
+            }
+            scope.spawn(|| {
+                while let Ok(taken) = store.save_head(Occasion::Asked) {
+                    saved.fetch_add(i64::from(taken), Ordering::Relaxed);
+                }
+            });
+            let wanted = 1 + life % 3;
+            while saved.load(Ordering::Relaxed) < wanted {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            std::thread::sleep(Duration::from_millis(life as u64 % 4));
+            sim.set_fault(Some(Fault { at_call: sim.calls() + 1, kind: FaultKind::PowerCut }));
+        });
+        sim.crash();
+    }
+    assert!(snapshots_used > 6, "{snapshots_used} of 12 starts");
 }
 
 /// The step that every writer has reached: what the head holds of the slowest.

@@ -149,6 +149,12 @@ pub(super) static FLAGS: &[Flag] = &[
         "commit",
         "commit: an acknowledged write is on the disk. written: it has reached the operating system, as in Prometheus.",
     ),
+    works(
+        "storage.head-snapshot.min-samples",
+        Number,
+        "4194304",
+        "Samples that the log must have more than the last snapshot of the head for a new one; 0 takes none.",
+    ),
     hidden("storage.tsdb.min-block-duration", Duration, "2h"),
     hidden("storage.tsdb.max-block-duration", Duration, "1d12h"),
     hidden("storage.tsdb.max-block-chunk-segment-size", Bytes, "512MB"),

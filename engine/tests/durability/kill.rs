@@ -99,3 +99,35 @@ async fn read(client: &reqwest::Client, url: &str, series: &str) -> BTreeMap<i64
     let time = |pair: &serde_json::Value| (pair[0].as_f64().unwrap() * 1000.0).round() as i64;
     pairs.iter().map(|pair| (time(pair), pair[1].as_str().unwrap().to_owned())).collect()
 }
+
+/// Ended and killed in turn while writes go on, with a head snapshot at every end and soon after every start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn starts_from_head_snapshots_have_all_that_was_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, client) = (free_port(), client());
+    let config = "storage:\n  tsdb:\n    out_of_order_time_window: 400d\n";
+    let setup = Setup { config, flags: &["--storage.head-snapshot.min-samples=1"] };
+    // Who is told to end may refuse.
+    let mut load = Load::new(4, 25, 10_000, true);
+    let mut from_snapshots = 0;
+    let mut server = Server::start_with(dir.path(), port, &setup);
+    for round in 0..12u64 {
+        server.wait_ready(&client).await;
+        from_snapshots += u64::from(!server.log().contains(" restored_samples=0 "));
+        load.check(&client, &server).await;
+        let url = server.url.clone();
+        load.during(&client, &url, async |_| {
+            tokio::time::sleep(Duration::from_millis(100 + round * 37 % 250)).await;
+            if round % 2 == 0 {
+                assert!(server.terminate().success(), "{}", server.log());
+            } else {
+                server.kill();
+            }
+        })
+        .await;
+        server = Server::start_with(dir.path(), port, &setup);
+    }
+    server.wait_ready(&client).await;
+    load.check(&client, &server).await;
+    assert!(from_snapshots >= 6, "{from_snapshots} of 12");
+}

@@ -70,6 +70,7 @@ pub struct StoreOptions {
     pub wal_sync: WalSync,
     pub wal_segment_bytes: usize,
     /// Samples that the log must have more than the last head snapshot for a new one, at least; see [`Store::save_head`].
+    /// `u64::MAX` takes none.
     ///
     /// [`Store::save_head`]: super::Store::save_head
     pub snapshot_samples: u64,

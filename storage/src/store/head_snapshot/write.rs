@@ -61,6 +61,7 @@ impl Store {
         let least = self.options.snapshot_samples;
         let is_worth_it = match occasion {
             Occasion::Asked => true,
+            Occasion::Timer | Occasion::End if least == u64::MAX => false,
             Occasion::Timer => new >= least && new.saturating_mul(WORTH_IN_A_RUN) >= in_head,
             Occasion::End => {
                 new > 0 && new >= least / FEWER_AT_THE_END && new.saturating_mul(WORTH_AT_THE_END) >= in_head
