@@ -65,7 +65,8 @@ pub trait Selection: Send + Sync + Debug {
     fn read(&self, series: &[u32]) -> Result<SampleBatch, SourceError>;
 
     /// [`Selection::read`], except that what is `wanted` comes out the same, bit for bit, from what is returned: fewer
-    /// samples may stand for those that lie in all the same windows, and values that nobody looks at may be anything.
+    /// samples may stand for those that lie in all the same windows, those that lie in none may be left out, and values
+    /// that nobody looks at may be anything.
     /// Who knows no shorter way reads all samples.
     fn read_reduced(&self, series: &[u32], _wanted: &ReducedWindows) -> Result<SampleBatch, SourceError> {
         self.read(series)

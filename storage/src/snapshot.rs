@@ -208,7 +208,13 @@ impl Snapshot {
             }
             if !from_blocks.consecutive {
                 let parts = from_blocks.parts_by_block();
-                out.push(whole(from_parts(parts, std::mem::take(&mut columns), &mut timelines)));
+                let samples = from_parts(parts, std::mem::take(&mut columns), &mut timelines);
+                if from_blocks.left_out && samples.histograms.is_some() {
+                    // What a histogram follows is looked at outside of windows, too.
+                    out.extend(self.read_for(std::slice::from_ref(series), range, None)?);
+                    continue;
+                }
+                out.push(whole(samples));
                 continue;
             }
             if !columns.is_empty() {
@@ -217,8 +223,9 @@ impl Snapshot {
                     || !columns.starts_ms.is_empty()
                     || last.is_some_and(|last| columns.timestamps[0] <= *last)
                 {
-                    if from_blocks.reduced {
-                        // What stands for many cannot be merged with what lies between them.
+                    if from_blocks.reduced || from_blocks.left_out {
+                        // What stands for many cannot be merged with what lies between them, and what a histogram follows
+                        // is looked at outside of windows, too.
                         out.extend(self.read_for(std::slice::from_ref(series), range, None)?);
                         continue;
                     }

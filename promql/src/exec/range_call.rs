@@ -93,7 +93,7 @@ impl RangeCall {
             | Quantile
             | Mad
             | TsOfMin
-            | TsOfMax => return None,
+            | TsOfMax => Reduction::Whole,
         };
         Some(ReducedWindows { windows: self.grid, reduction })
     }

@@ -188,12 +188,15 @@ impl Sampler {
     /// What it wants of samples, where that is less than all of them.
     pub fn reduced(&self) -> Option<ReducedWindows> {
         match self {
-            Sampler::Instant(call) => match call.value {
-                InstantValue::Timestamp | InstantValue::InfoTimestamp if call.counts.is_none() => {
-                    Some(ReducedWindows { windows: call.grid, reduction: Reduction::Times })
-                }
-                _ => None,
-            },
+            Sampler::Instant(call) => {
+                let reduction = match call.value {
+                    InstantValue::Timestamp | InstantValue::InfoTimestamp => Reduction::Times,
+                    InstantValue::Sample | InstantValue::StartTimestamp => Reduction::Whole,
+                    // It looks behind its windows, too.
+                    InstantValue::Smoothed { .. } => return None,
+                };
+                call.counts.is_none().then_some(ReducedWindows { windows: call.grid, reduction })
+            }
             Sampler::Range(call) => call.reduced(),
         }
     }

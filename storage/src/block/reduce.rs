@@ -44,11 +44,15 @@ pub fn is_reducible(index: &Index, id: u32, wanted: &ReducedWindows, first_ms: i
         // All rows have a value: no staleness markers.
         return series.integers + series.doubles == series.rows;
     }
+    if wanted.reduction == Reduction::Whole {
+        return false;
+    }
     if !all || wanted.windows.cuts(first_ms, last_ms) {
         return false;
     }
     let (Some(summary), Some(divisor)) = (index.summary(id), series.divisor) else { return false };
     match wanted.reduction {
+        Reduction::Whole => false,
         Reduction::Times | Reduction::Largest | Reduction::Smallest => true,
         Reduction::Last => summary.ascends,
         // Decimals are rounded at each addition.
@@ -78,7 +82,7 @@ impl ReducedTimelines {
         let (summary, divisor) = (index.summary(id)?, index.series(id).divisor?.value());
         let value = |integer: i64| integer as f64 / divisor;
         let values = match wanted.reduction {
-            Reduction::Times => ReducedValues::Any,
+            Reduction::Whole | Reduction::Times => ReducedValues::Any,
             Reduction::Largest | Reduction::Last => ReducedValues::One(value(summary.max)),
             Reduction::Smallest => ReducedValues::One(value(summary.min)),
             Reduction::Sum => ReducedValues::One(value(summary.sum?)),

@@ -419,7 +419,7 @@ fn reduced_counts(block: &Block) -> [usize; 6] {
             let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let smallest = values.iter().copied().fold(f64::INFINITY, f64::min);
             let expected = match wanted.reduction {
-                Reduction::Times => ReducedValues::Any,
+                Reduction::Whole | Reduction::Times => ReducedValues::Any,
                 Reduction::Last => ReducedValues::One(last),
                 Reduction::Largest => ReducedValues::One(largest),
                 Reduction::Smallest => ReducedValues::One(smallest),

@@ -23,6 +23,8 @@ pub(super) struct FromBlocks {
     pub values: Vec<f64>,
     /// Whether some samples stand for others.
     pub reduced: bool,
+    /// Whether samples are left out, because no window has them.
+    pub left_out: bool,
     pub sums: Magnitude,
     /// In all other cases, each with the position of its block.
     pub parts: Vec<(u32, SeriesSamples)>,
@@ -141,6 +143,7 @@ impl Snapshot {
                 if wanted_windows.is_some_and(|wanted| out[position].consecutive && samples.is_reducible(at, wanted)) {
                     reducible_rows[position] += samples.timestamps(at).len();
                 }
+                out[position].left_out |= samples.leaves_out(at);
                 last_ms[position] = *last;
                 rows[position] += samples.timestamps(at).len();
             }

@@ -118,8 +118,8 @@ impl SeriesSelection {
     }
 
     /// [`SeriesSelection::read`], except that what is `wanted` of floats comes out the same, bit for bit, from what is
-    /// returned: by the indexes of blocks, where they answer for all that a block has of a series. Where timestamps
-    /// alone are wanted, values may be anything but staleness markers.
+    /// returned: by the indexes of blocks, where they answer for all that a block has of a series, and without samples
+    /// that lie in no window. Where timestamps alone are wanted, values may be anything but staleness markers.
     pub fn read_reduced(
         &self,
         positions: &[u32],

@@ -17,7 +17,7 @@ use super::shelf::{Decoders, Shared};
 use super::source::{BlockFiles, Copy, LocalBlocks};
 use super::{BlockError, BlockMeta, FileMeta, postings, rebuild, seal, verify};
 use crate::env::Files;
-use reader::{Item, Reader};
+use reader::{Item, Reader, is_plain};
 
 /// Samples of one series, ascending by time, one per timestamp.
 #[derive(Debug, Clone, PartialEq)]
@@ -232,7 +232,8 @@ impl Block {
         self.find_for(ids, range, None)
     }
 
-    /// [`Block::find`] for who will ask for [`FoundSamples::reduced`] samples.
+    /// [`Block::find`] for who looks into windows only, and may ask for [`FoundSamples::reduced`] samples. Samples of
+    /// plain series that lie in no window may be left out.
     ///
     /// # Errors
     /// As [`Block::read`].
@@ -246,7 +247,7 @@ impl Block {
         if self.is_far() {
             reader.read_ahead(ids, range, wanted)?;
         }
-        let items = reader.resolve(ids, range)?;
+        let items = reader.resolve(ids, range, wanted.map(|wanted| &wanted.windows))?;
         Ok(FoundSamples { reader, items, reduced: ReducedTimelines::default() })
     }
 
@@ -269,28 +270,36 @@ pub struct FoundSamples<'a> {
 impl FoundSamples<'_> {
     /// Timestamps of the `at`th series that was asked for.
     pub fn timestamps(&self, at: usize) -> &Arc<[i64]> {
-        &self.items[at].timestamps
+        self.items[at].timestamps()
+    }
+
+    /// Whether samples of the `at`th series are left out, because they lie in no window.
+    pub fn leaves_out(&self, at: usize) -> bool {
+        self.items[at].leaves_out()
     }
 
     /// Whether the whole series has floats and staleness markers only, without start timestamps.
     pub fn is_plain(&self, at: usize) -> bool {
-        let (index, id) = (&self.reader.block.index, self.items[at].id);
-        index.count(Part::Histograms, id) == 0 && index.count(Part::Starts, id) == 0
+        is_plain(&self.reader.block.index, self.items[at].id)
     }
 
     /// Whether [`FoundSamples::reduced`] answers for the `at`th series, which has to be plain.
     pub fn is_reducible(&self, at: usize, wanted: &ReducedWindows) -> bool {
-        let (index, item) = (&self.reader.block.index, &self.items[at]);
-        let all = item.rows.len() == index.series(item.id).rows as usize;
-        let ends = item.timestamps.first().zip(item.timestamps.last());
+        let (index, item, all) = (&self.reader.block.index, &self.items[at], self.has_all(at));
+        let ends = item.timestamps().first().zip(item.timestamps().last());
         ends.is_some_and(|(&first_ms, &last_ms)| is_reducible(index, item.id, wanted, first_ms, last_ms, all))
     }
 
     /// Samples that stand for those of the `at`th series, which has to be plain, where the index answers for them.
     pub fn reduced(&mut self, at: usize, wanted: &ReducedWindows) -> Option<Reduced> {
-        let (index, item) = (&self.reader.block.index, &self.items[at]);
-        let all = item.rows.len() == index.series(item.id).rows as usize;
-        self.reduced.reduce(index, item.id, wanted, &item.timestamps, all)
+        let (index, item, all) = (&self.reader.block.index, &self.items[at], self.has_all(at));
+        self.reduced.reduce(index, item.id, wanted, item.timestamps(), all)
+    }
+
+    /// Whether the samples of the `at`th series are all that the block has of it.
+    fn has_all(&self, at: usize) -> bool {
+        let item = &self.items[at];
+        !item.leaves_out() && item.rows().len() == self.reader.block.index.series(item.id).rows as usize
     }
 
     /// Appends the values of the `at`th series, one a timestamp; 0.0 beside a histogram.
@@ -307,10 +316,10 @@ impl FoundSamples<'_> {
     /// As [`Block::read`].
     pub fn samples(&mut self, at: usize) -> Result<SeriesSamples, BlockError> {
         let (item, ahead) = (&self.items[at], &self.items[at..]);
-        let mut values = Vec::with_capacity(item.rows.len());
+        let mut values = Vec::with_capacity(item.timestamps().len());
         self.reader.values(item, ahead, &mut values)?;
         let histograms = self.reader.sparse(Part::Histograms, item, ahead)?;
         let starts_ms = self.reader.starts(item, ahead)?;
-        Ok(SeriesSamples { timestamps: item.timestamps.clone(), values, histograms, starts_ms })
+        Ok(SeriesSamples { timestamps: item.timestamps().clone(), values, histograms, starts_ms })
     }
 }

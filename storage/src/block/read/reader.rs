@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use pilaster_model::{Histogram, ReducedWindows, TimeRange, stale_nan};
+use pilaster_model::{Histogram, RangeGrid, ReducedWindows, TimeRange, stale_nan};
 
 use super::super::divide::push_quotients;
 use super::super::file::Window;
-use super::super::index::{Page, Part};
+use super::super::index::{Index, Page, Part};
 use super::super::page::{PageDecoder, parse_runs};
 use super::super::reduce::is_reducible;
 use super::{Block, BlockError};
@@ -18,9 +18,24 @@ use super::{Block, BlockError};
 pub(super) struct Item {
     pub id: u32,
     group: usize,
+    cut: Cut,
+}
+
+impl Item {
     /// Of the series, inside the time range.
-    pub rows: Range<u32>,
-    pub timestamps: Arc<[i64]>,
+    pub fn rows(&self) -> Range<u32> {
+        self.cut.rows.clone()
+    }
+
+    /// Whether some of these rows are left out, because no window has them.
+    pub fn leaves_out(&self) -> bool {
+        self.cut.kept.is_some()
+    }
+
+    /// Of the rows that are not left out.
+    pub fn timestamps(&self) -> &Arc<[i64]> {
+        &self.cut.timestamps
+    }
 }
 
 /// The part of a timeline that is inside the time range.
@@ -28,7 +43,20 @@ pub(super) struct Item {
 struct Cut {
     /// Counted from the start of the part that is the series'.
     rows: Range<u32>,
+    /// The rows that windows have, ascending, where those are not all.
+    kept: Option<Arc<[Range<u32>]>>,
+    /// Of the rows that are kept.
     timestamps: Arc<[i64]>,
+}
+
+impl Cut {
+    /// Ranges of rows, ascending.
+    fn parts(&self) -> &[Range<u32>] {
+        match &self.kept {
+            Some(kept) => kept,
+            None => std::slice::from_ref(&self.rows),
+        }
+    }
 }
 
 /// The page of a column that was decoded last.
@@ -164,38 +192,52 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Finds the rows of every series inside `range`, and their timestamps.
-    pub fn resolve(&mut self, ids: &[u32], range: TimeRange) -> Result<Vec<Item>, BlockError> {
+    /// Finds the rows of every series inside `range`, and their timestamps. Of series that are plain, rows outside of
+    /// `windows` may be left out.
+    pub fn resolve(
+        &mut self,
+        ids: &[u32],
+        range: TimeRange,
+        windows: Option<&RangeGrid>,
+    ) -> Result<Vec<Item>, BlockError> {
         let index = &self.block.index;
-        let nothing = Cut { rows: 0..0, timestamps: Arc::from([]) };
+        let nothing = Cut { rows: 0..0, kept: None, timestamps: Arc::from([]) };
         let mut items = Vec::with_capacity(ids.len());
-        // By timeline and the part of it that a series has.
-        let mut cuts: HashMap<(*const i64, usize, usize), Cut> = HashMap::new();
+        // By timeline, the part of it that a series has, and whether rows may be left out.
+        let mut cuts: HashMap<(*const i64, usize, usize, bool), Cut> = HashMap::new();
         // Neighbours mostly share a timeline.
-        let mut last = ((std::ptr::null(), 0, 0), nothing.clone());
+        let mut last = ((std::ptr::null(), 0, 0, false), nothing.clone());
         let mut group = 0;
         for &id in ids {
             if id >= index.groups()[group].first_series + index.groups()[group].series_count {
                 group = index.group_of(id);
             }
-            let Cut { rows, timestamps } = match index.timestamps(id) {
+            let windows = windows.filter(|_| is_plain(index, id));
+            let cut = match index.timestamps(id) {
                 Ok((timeline, part)) => {
-                    let key = (timeline.as_ptr(), part.start, part.end);
+                    let key = (timeline.as_ptr(), part.start, part.end, windows.is_some());
                     if last.0 != key {
-                        last = (key, cuts.entry(key).or_insert_with(|| cut_timeline(timeline, part, range)).clone());
+                        let cut = || cut_timeline(timeline, part, range, windows);
+                        last = (key, cuts.entry(key).or_insert_with(cut).clone());
                     }
                     last.1.clone()
                 }
                 Err(whole) if !whole.overlaps(&range) => nothing.clone(),
-                Err(_) => self.cut_own(id, group, range)?,
+                Err(_) => self.cut_own(id, group, range, windows)?,
             };
-            items.push(Item { id, group, rows, timestamps });
+            items.push(Item { id, group, cut });
         }
         Ok(items)
     }
 
     /// The timestamps inside `range` of a series that shares them with no one.
-    fn cut_own(&mut self, id: u32, group: usize, range: TimeRange) -> Result<Cut, BlockError> {
+    fn cut_own(
+        &mut self,
+        id: u32,
+        group: usize,
+        range: TimeRange,
+        windows: Option<&RangeGrid>,
+    ) -> Result<Cut, BlockError> {
         let series = *self.block.index.series(id);
         let wanted = series.first_row..series.first_row + series.rows;
         let mut timestamps = Vec::with_capacity(series.rows as usize);
@@ -205,7 +247,8 @@ impl<'a> Reader<'a> {
             return Err(self.malformed("timestamps do not ascend"));
         }
         let rows = rows_inside(&timestamps, range);
-        Ok(Cut { rows: rows.start as u32..rows.end as u32, timestamps: Arc::from(&timestamps[rows]) })
+        let all = || Arc::from(&timestamps[rows.clone()]);
+        Ok(cut_rows(&timestamps, rows.clone(), windows, all))
     }
 
     fn malformed(&self, reason: impl Into<String>) -> BlockError {
@@ -215,23 +258,28 @@ impl<'a> Reader<'a> {
     /// Appends the values of an item; `ahead` begins with it and says what else will be wanted.
     pub fn values(&mut self, item: &Item, ahead: &[Item], values: &mut Vec<f64>) -> Result<(), BlockError> {
         let series = *self.block.index.series(item.id);
-        if item.rows.is_empty() {
+        if item.timestamps().is_empty() {
             return Ok(());
         }
         match series.divisor {
             Some(divisor) if series.integers == series.rows => {
                 let first = series.first_integer;
-                let wanted = first + item.rows.start..first + item.rows.end;
                 let last = self.last_wanted(Part::Integers, ahead);
-                self.column::<i64>(Part::Integers, item.group, wanted, last, |integers| {
-                    push_quotients(integers, divisor, values);
+                item.cut.parts().iter().try_for_each(|rows| {
+                    let wanted = first + rows.start..first + rows.end;
+                    self.column::<i64>(Part::Integers, item.group, wanted, last, |integers| {
+                        push_quotients(integers, divisor, values);
+                    })
                 })
             }
             Some(_) | None if series.doubles == series.rows => {
                 let first = series.first_double;
-                let wanted = first + item.rows.start..first + item.rows.end;
                 let last = self.last_wanted(Part::Doubles, ahead);
-                self.column::<f64>(Part::Doubles, item.group, wanted, last, |doubles| values.extend_from_slice(doubles))
+                item.cut.parts().iter().try_for_each(|rows| {
+                    let wanted = first + rows.start..first + rows.end;
+                    let take = |doubles: &[f64]| values.extend_from_slice(doubles);
+                    self.column::<f64>(Part::Doubles, item.group, wanted, last, take)
+                })
             }
             Some(_) | None => self.mixed_values(item, ahead, values),
         }
@@ -274,6 +322,7 @@ impl<'a> Reader<'a> {
         let is_histogram = self.present(Part::Histograms, item.group, rows, histograms)?;
 
         let (mut next_integer, mut next_double) = (integers.iter(), doubles.iter());
+        let mut parts = item.cut.parts().iter().peekable();
         for row in 0..series.rows as usize {
             let value = if is_integer[row] {
                 next_integer.next().zip(series.divisor).map(|(&integer, divisor)| integer as f64 / divisor.value())
@@ -285,7 +334,8 @@ impl<'a> Reader<'a> {
                 Some(stale_nan())
             };
             let value = value.ok_or_else(|| self.malformed("more values than the index says"))?;
-            if item.rows.contains(&(row as u32)) {
+            while parts.next_if(|part| part.end <= row as u32).is_some() {}
+            if parts.peek().is_some_and(|part| part.contains(&(row as u32))) {
                 values.push(value);
             }
         }
@@ -306,14 +356,15 @@ impl<'a> Reader<'a> {
         ahead: &[Item],
     ) -> Result<Option<Vec<Option<T>>>, BlockError> {
         let count = self.block.index.count(part, item.id);
-        if count == 0 || item.rows.is_empty() {
+        if count == 0 || item.cut.rows.is_empty() {
             return Ok(None);
         }
+        debug_assert!(!item.leaves_out(), "only of plain series rows are left out");
         let series = *self.block.index.series(item.id);
         let rows = series.first_row..series.first_row + series.rows;
         let present = self.present(part, item.group, rows, count)?;
-        let (before, after) = present.split_at(item.rows.start as usize);
-        let inside = &after[..item.rows.len()];
+        let (before, after) = present.split_at(item.cut.rows.start as usize);
+        let inside = &after[..item.cut.rows.len()];
         let positions = |present: &[bool]| present.iter().filter(|&&there| there).count() as u32;
         let first = self.block.index.position(part, item.id) + positions(before);
         let wanted = first..first + positions(inside);
@@ -448,10 +499,27 @@ fn rows_inside(timestamps: &[i64], range: TimeRange) -> Range<usize> {
     start..end.max(start)
 }
 
-fn cut_timeline(timeline: &Arc<[i64]>, part: Range<usize>, range: TimeRange) -> Cut {
+/// Whether a series has floats and staleness markers only, without start timestamps.
+pub(super) fn is_plain(index: &Index, id: u32) -> bool {
+    index.count(Part::Histograms, id) == 0 && index.count(Part::Starts, id) == 0
+}
+
+fn cut_timeline(timeline: &Arc<[i64]>, part: Range<usize>, range: TimeRange, windows: Option<&RangeGrid>) -> Cut {
     let own = &timeline[part];
     let rows = rows_inside(own, range);
     // The whole timeline needs no copy, and is then the same for all calls.
-    let timestamps = if rows.len() == timeline.len() { timeline.clone() } else { Arc::from(&own[rows.clone()]) };
-    Cut { rows: rows.start as u32..rows.end as u32, timestamps }
+    let all = || if rows.len() == timeline.len() { timeline.clone() } else { Arc::from(&own[rows.clone()]) };
+    cut_rows(own, rows.clone(), windows, all)
+}
+
+/// These rows of `own` timestamps without those that no window has, or with `all` of their timestamps.
+fn cut_rows(own: &[i64], rows: Range<usize>, windows: Option<&RangeGrid>, all: impl FnOnce() -> Arc<[i64]>) -> Cut {
+    let whole = rows.start as u32..rows.end as u32;
+    let Some(parts) = windows.and_then(|windows| windows.parts_inside(&own[rows.clone()])) else {
+        return Cut { rows: whole, kept: None, timestamps: all() };
+    };
+    let timestamps: Vec<i64> = parts.iter().flat_map(|part| &own[rows.clone()][part.clone()]).copied().collect();
+    let in_series = |part: &Range<usize>| whole.start + part.start as u32..whole.start + part.end as u32;
+    let kept = parts.iter().map(in_series).collect();
+    Cut { rows: whole, kept: Some(kept), timestamps: Arc::from(timestamps) }
 }
