@@ -101,6 +101,8 @@ pub struct Store {
     counters: Counters,
     /// Held by the one who takes a head snapshot.
     saved: Mutex<head_snapshot::Saved>,
+    /// Bytes of the file.
+    snapshot_bytes: AtomicU64,
     /// Samples that came from a head snapshot when the store was opened, and those that came from the log.
     restored_samples: u64,
     replayed_samples: u64,

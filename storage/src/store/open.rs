@@ -136,6 +136,7 @@ impl Store {
             exemplars,
             counters: Counters::default(),
             saved: Mutex::default(),
+            snapshot_bytes: AtomicU64::new(env.files.len(&head_snapshot::path(&wal_dir)).unwrap_or(0)),
             restored_samples,
             replayed_samples,
             wal_damaged_ranges: AtomicU64::new(damaged_ranges),

@@ -48,7 +48,7 @@ impl Store {
             None => i64::MIN,
         };
         let limit_bytes = self.retention_limit_bytes().unwrap_or(u64::MAX);
-        let mut used_bytes = self.wal.size_bytes();
+        let mut used_bytes = self.wal.size_bytes() + self.snapshot_bytes.load(Ordering::Relaxed);
         // Newest first: they may stay for as long as there is room, and nothing older than one that may not.
         let mut by_age: Vec<&BlockMeta> = maintenance.manifest.blocks.iter().collect();
         by_age.sort_by_key(|block| std::cmp::Reverse(block.max_ms));

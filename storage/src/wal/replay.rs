@@ -67,6 +67,14 @@ pub fn replay(
     tail: &LogTail,
     mut apply: impl FnMut(u64, Vec<(u64, Record)>),
 ) -> io::Result<Replay> {
+    if let Some(last) = &tail.ended {
+        return Ok(Replay {
+            last_sequence: last.sequence,
+            last_segment_number: last.segment,
+            last_segment_id: last.segment_id,
+            ..Replay::default()
+        });
+    }
     let mut reader = Reader { from_sequence: tail.sequence, ..Reader::default() };
     let mut segments: Vec<(u64, PathBuf)> =
         files.list(dir)?.into_iter().filter_map(|path| Some((segment::number(&path)?, path))).collect();
@@ -226,7 +234,7 @@ impl Reader {
 }
 
 /// The first intact record at or behind `at`.
-pub(super) fn next_record(bytes: &[u8], at: usize) -> Option<(usize, RawRecord<'_>)> {
+fn next_record(bytes: &[u8], at: usize) -> Option<(usize, RawRecord<'_>)> {
     let aligned = at.next_multiple_of(8);
     (aligned..bytes.len()).step_by(8).find_map(|start| Some((start, segment::record_at(bytes, start)?)))
 }

@@ -114,6 +114,23 @@ impl RawRecord<'_> {
     }
 }
 
+/// What the header of a record says, which may be damaged.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordHead {
+    pub sequence: u64,
+    /// Bytes that the record takes in a segment.
+    pub total_bytes: usize,
+}
+
+/// The header at the front of `bytes`; `None` where there is none.
+pub fn record_head(bytes: &[u8]) -> Option<RecordHead> {
+    if !bytes.starts_with(&RECORD_MAGIC) || bytes.get(4) != Some(&VERSION) {
+        return None;
+    }
+    let total_bytes = RawRecord::total_bytes(u32_at(bytes, 8)? as usize);
+    Some(RecordHead { sequence: u64_at(bytes, 16)?, total_bytes })
+}
+
 /// CRC32C over a record without its checksum field and padding.
 fn checksum(record: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&record[..12]), &record[16..])

@@ -306,12 +306,10 @@ impl Wal {
             return Ok(None);
         };
         let path = segment::path(&self.dir, number);
-        let header = match self.env.files.read_range(&path, 0, segment::SEGMENT_HEADER_BYTES) {
-            Ok(bytes) => SegmentHeader::decode(&bytes),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => None,
-            Err(error) => return Err(wal_error("read", &path, &error)),
-        };
-        Ok(header.map(|header| LogPlace { segment: number, segment_id: header.id, sequence }))
+        match LogPlace::find(&*self.env.files, &path, number, sequence) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            found => found.map_err(|error| wal_error("read", &path, &error)),
+        }
     }
 
     /// Gives out no sequence below `sequence` any more. Call before the first [`Wal::enqueue`].

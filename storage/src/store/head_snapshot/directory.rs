@@ -74,6 +74,7 @@ impl Directory {
         put_uvarint(&mut out, self.end);
         put_uvarint(&mut out, self.last.segment);
         out.extend_from_slice(&self.last.segment_id.to_le_bytes());
+        put_uvarint(&mut out, self.last.offset);
         put_uvarint(&mut out, self.marks.len() as u64);
         for mark in &self.marks {
             put_uvarint(&mut out, mark.sequence);
@@ -114,7 +115,12 @@ impl Directory {
             shards: bytes.number().filter(|shards: &u32| shards.is_power_of_two() && *shards <= 64)?,
             begin: bytes.uvarint()?,
             end: bytes.uvarint()?,
-            last: LogPlace { segment: bytes.uvarint()?, segment_id: fixed_u64(bytes)?, sequence: 0 },
+            last: LogPlace {
+                segment: bytes.uvarint()?,
+                segment_id: fixed_u64(bytes)?,
+                sequence: 0,
+                offset: bytes.uvarint()?,
+            },
             marks: list(bytes, |bytes| Some(Mark { sequence: bytes.uvarint()?, max_ms: bytes.svarint()? }))?,
             names: list(bytes, |bytes| text(bytes).map(Arc::from))?,
             frames: list(bytes, frame)?,

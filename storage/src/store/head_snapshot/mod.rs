@@ -29,7 +29,7 @@ pub(super) use write::Saved;
 
 const FILE: &str = "head.snapshot";
 
-fn path(wal_dir: &Path) -> PathBuf {
+pub(super) fn path(wal_dir: &Path) -> PathBuf {
     wal_dir.join(FILE)
 }
 

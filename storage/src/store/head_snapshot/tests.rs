@@ -367,17 +367,19 @@ fn it_is_taken_when_it_is_worth_it() {
     assert!(!saved(Occasion::Timer));
     more(1);
     assert!(saved(Occasion::Timer) && !saved(Occasion::Timer));
-    more(124);
-    assert!(!saved(Occasion::Timer), "less than half of the head");
+    more(175);
+    assert!(saved(Occasion::Timer));
+    more(149);
+    assert!(!saved(Occasion::Timer), "less than a third of the head");
     more(1);
     assert!(saved(Occasion::Timer));
-    more(35);
+    more(64);
     assert!(!saved(Occasion::End), "less than an eighth of the head");
     more(1);
     assert!(saved(Occasion::End));
     // A full disk is left alone.
     more(500);
-    sim.set_capacity_bytes(sim.used_bytes() + store.head_memory_bytes());
+    sim.set_capacity_bytes(sim.used_bytes() + store.stats().wal_bytes);
     assert!(!saved(Occasion::Timer));
     sim.set_capacity_bytes(u64::MAX);
     assert!(saved(Occasion::Timer));

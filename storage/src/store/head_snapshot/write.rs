@@ -15,9 +15,12 @@ use crate::wal::Ticket;
 /// Bytes of label pairs that wait until a frame is made of them.
 const PAIRS_TOGETHER: usize = 256 << 10;
 
+/// Bytes after which what was written goes to the disk, in a run: syncs of the log must not wait for all of it.
+const SYNC_EVERY: u64 = 16 << 20;
+
 /// The samples in a head for each that the log has more than the snapshot, above which a new snapshot is worth its bytes:
 /// during a run, and at its end, when only the next start counts.
-const WORTH_IN_A_RUN: u64 = 2;
+const WORTH_IN_A_RUN: u64 = 3;
 const WORTH_AT_THE_END: u64 = 8;
 /// One in so many of the samples that are worth a snapshot in a run are worth one at its end.
 const FEWER_AT_THE_END: u64 = 4;
@@ -71,8 +74,8 @@ impl Store {
             return Ok(false);
         }
         let written = match occasion {
-            Occasion::Timer => self.options.flush_workers.run(|| self.write_snapshot()),
-            Occasion::Asked | Occasion::End => self.write_snapshot(),
+            Occasion::Timer => self.options.flush_workers.run(|| self.write_snapshot(SYNC_EVERY)),
+            Occasion::Asked | Occasion::End => self.write_snapshot(u64::MAX),
         };
         match &written {
             Ok(true) => saved.logged = logged,
@@ -92,11 +95,11 @@ impl Store {
     }
 
     /// Returns whether there is a new one.
-    fn write_snapshot(&self) -> Result<bool, Error> {
+    fn write_snapshot(&self, sync_every: u64) -> Result<bool, Error> {
         let wal_dir = self.options.dir.join("wal");
         let files = &*self.env.files;
-        // As much must be free afterwards, for the log.
-        let room = self.head.memory_bytes().saturating_mul(2);
+        // What the log has takes less room in the head, mostly; as much must be free afterwards, for the log.
+        let room = self.wal.size_bytes().saturating_mul(2);
         if files.free_bytes(&wal_dir).map_err(Error::io("measure", &wal_dir))? < room {
             tracing::info!(wanted_bytes = room, "no head snapshot: too little room on the disk");
             return Ok(false);
@@ -107,7 +110,7 @@ impl Store {
         let mut copier = Copier::new(&self.head, begin.flushed, tombstones);
         let temporary = temporary(&wal_dir);
         let file = files.create(&temporary).map_err(Error::io("create", &temporary))?;
-        let mut writer = Writer { file, bytes: 0, frames: Vec::new() };
+        let mut writer = Writer { file, bytes: 0, synced: 0, sync_every, frames: Vec::new() };
         let written = writer.append(MAGIC).and_then(|()| self.copy_head(&mut copier, &mut writer));
         let Some(last) = written.map_err(Error::io("write", &temporary))? else { return Ok(false) };
         let last = last.unwrap_or(from);
@@ -155,10 +158,12 @@ impl Store {
         let directory = directory.encode();
         let ended = writer.append(&directory).and_then(|()| writer.append(&Directory::trailer(offset, &directory)));
         ended.and_then(|()| writer.file.sync()).map_err(Error::io("write", &temporary))?;
+        let file_bytes = writer.bytes;
         drop(writer);
         let path = path(&wal_dir);
         files.rename(&temporary, &path).map_err(Error::io("rename", &temporary))?;
         files.sync_dir(&wal_dir).map_err(Error::io("sync", &wal_dir))?;
+        self.snapshot_bytes.store(file_bytes, Ordering::Relaxed);
         Ok(true)
     }
 
@@ -217,13 +222,20 @@ impl Store {
 struct Writer {
     file: Box<dyn AppendFile>,
     bytes: u64,
+    synced: u64,
+    sync_every: u64,
     frames: Vec<Frame>,
 }
 
 impl Writer {
     fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.bytes += bytes.len() as u64;
-        self.file.append(bytes)
+        self.file.append(bytes)?;
+        if self.bytes - self.synced >= self.sync_every {
+            self.file.sync()?;
+            self.synced = self.bytes;
+        }
+        Ok(())
     }
 
     fn frame(&mut self, kind: FrameKind, count: u32, bytes: &[u8]) -> std::io::Result<()> {
