@@ -203,3 +203,28 @@ impl Restoring {
         Some(Head { index: index.into(), ..self.head })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_head_that_panics(
+            pairs in prop::collection::vec(any::<u8>(), 0..60), series in prop::collection::vec(any::<u8>(), 0..200),
+            counts in (0..4usize, 0..4usize), huge in any::<bool>()
+        ) {
+            let restoring = Restoring::new(4, vec!["a".into(), "b".into()], None);
+            let mut restoring = restoring.expect("two names");
+            let many = |count: usize| if huge { u32::MAX as usize } else { count };
+            let _ = restoring.decode_pairs(&pairs, many(counts.0));
+            restoring.add_pairs(vec![(0, "x".into()), (1, "y".into()), (1, "z".into())]);
+            if let Some(series) = restoring.decode_series(&series, many(counts.1)) {
+                restoring.add_series(vec![series]);
+            }
+            let _ = restoring.finish();
+        }
+    }
+}

@@ -87,7 +87,8 @@ impl PairTable {
     /// So many pairs, which are all of `bytes`.
     pub fn decode(&self, bytes: &[u8], count: usize) -> Option<Vec<(u32, Arc<str>)>> {
         let mut cursor = Cursor::new(bytes);
-        let mut pairs = Vec::with_capacity(count.min(bytes.len()));
+        // A pair takes three bytes at least.
+        let mut pairs = Vec::with_capacity(count.min(bytes.len() / 3));
         for _ in 0..count {
             let name: u32 = cursor.number().filter(|&name: &u32| (name as usize) < self.names.len())?;
             let len = cursor.number()?;

@@ -193,3 +193,67 @@ fn list<T>(bytes: &mut Cursor<'_>, take: impl Fn(&mut Cursor<'_>) -> Option<T>) 
     let count: usize = bytes.number().filter(|&count: &usize| count <= bytes.rest().len())?;
     (0..count).map(|_| take(bytes)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_frame() -> impl Strategy<Value = Frame> {
+        let series = (any::<u32>(), any::<u32>(), any::<u32>(), any::<u64>());
+        let series = series.prop_map(|(shard, first, end, sequence)| FrameKind::Series { shard, first, end, sequence });
+        let kind = prop_oneof![Just(FrameKind::Pairs), series];
+        let frame = (kind, any::<u32>(), any::<u32>(), any::<u32>());
+        frame.prop_map(|(kind, count, bytes, crc32c)| Frame { kind, count, bytes, crc32c })
+    }
+
+    proptest! {
+        #[test]
+        fn a_directory_comes_back_and_no_bytes_make_it_panic(
+            texts in prop::collection::vec(".{0,9}", 1..5), numbers in prop::collection::vec(any::<u64>(), 8),
+            marks in prop::collection::vec((any::<u64>(), any::<i64>()), 0..4),
+            frames in prop::collection::vec(any_frame(), 0..5), (at, byte) in (any::<usize>(), any::<u8>())
+        ) {
+            let (begin, end) = (numbers[0] / 2, numbers[0] / 2 + numbers[1] / 2 + 1);
+            let directory = Directory {
+                log: texts[0].clone(),
+                flushed_sequence: numbers[2],
+                closed_before_ms: numbers[3] as i64,
+                deletions: numbers[4..].to_vec(),
+                max_exemplars: numbers[4],
+                beside: numbers[5] as u8,
+                shards: 1 << (numbers[6] % 7),
+                begin,
+                end,
+                last: LogPlace { segment: numbers[7], segment_id: numbers[2], sequence: end - 1, offset: numbers[3] },
+                marks: marks.into_iter().map(|(sequence, max_ms)| Mark { sequence, max_ms }).collect(),
+                names: texts.iter().map(|text| text.as_str().into()).collect(),
+                frames,
+            };
+            let mut bytes = directory.encode();
+            prop_assert_eq!(Directory::decode(&bytes), Some(directory));
+            for len in 0..bytes.len() {
+                prop_assert_eq!(Directory::decode(&bytes[..len]), None);
+            }
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            let _ = Directory::decode(&bytes);
+            let trailer = Directory::trailer(8, &bytes);
+            let file_bytes = 8 + bytes.len() as u64 + 32;
+            prop_assert_eq!(Directory::place(&trailer, file_bytes), Some((8, bytes.len(), crc32c::crc32c(&bytes))));
+            prop_assert_eq!(Directory::place(&trailer, file_bytes + 1), None);
+        }
+    }
+
+    /// What says that there is more than there are bytes asks for no memory.
+    #[test]
+    fn a_length_that_cannot_be_is_refused() {
+        for len in [1u64 << 20, 1 << 40, u64::MAX] {
+            let mut bytes = vec![0, 0, 0];
+            put_uvarint(&mut bytes, len);
+            bytes.resize(bytes.len() + 100, 1);
+            assert_eq!(Directory::decode(&bytes), None);
+        }
+    }
+}
