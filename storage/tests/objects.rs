@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use pilaster_model::{Labels, Matcher, TimeRange};
 use pilaster_storage::block::BlockSeries;
 use pilaster_storage::env::objects::sim::{Bucket, BucketFault, BucketFaultKind};
-use pilaster_storage::env::objects::{Listed, ObjectError, Objects, Put, Version, open_url};
+use pilaster_storage::env::objects::{Bytes, Listed, ObjectError, Objects, Put, Version, open_url};
 use pilaster_storage::env::sim::Sim;
 use pilaster_storage::env::{Env, Files};
 use pilaster_storage::{Error, ObjectOptions, ObjectStats, RetentionLimits, Sample, Store, StoreOptions};

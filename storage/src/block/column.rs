@@ -146,6 +146,17 @@ impl PageCompressor {
         Ok(DataPage { rows, values, encoding, levels: levels.to_vec(), raw_len, body, compressed })
     }
 
+    /// A page of `runs` of equal integers, `(integer, rows)`.
+    pub fn runs(&mut self, runs: &[(i64, usize)]) -> Result<DataPage, BlockError> {
+        let rows = runs.iter().map(|(_, rows)| rows).sum();
+        let mut encoded = std::mem::take(&mut self.encoded);
+        encoded.clear();
+        delta::encode_runs(runs, 16, &mut encoded);
+        let page = self.pack(rows, rows, Encoding::Delta, &[], &encoded);
+        self.encoded = encoded;
+        page
+    }
+
     pub fn doubles(&mut self, rows: usize, levels: &[u8], doubles: &[f64]) -> Result<DataPage, BlockError> {
         self.plain(rows, levels, doubles.len(), doubles.to_byte_slice())
     }

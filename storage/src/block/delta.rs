@@ -19,9 +19,34 @@ pub fn encode(values: &[i64], miniblocks: usize, out: &mut Vec<u8>) {
     encoder.finish(out);
 }
 
+/// Appends `runs` of equal values, `(value, length)`, none of them empty, as [`encode`] does.
+pub fn encode_runs(runs: &[(i64, usize)], miniblocks: usize, out: &mut Vec<u8>) {
+    let mut encoder = Encoder::new(runs.iter().map(|(_, len)| len).sum(), miniblocks, out);
+    for &(value, len) in runs {
+        encoder.push_run(value, len, out);
+    }
+    encoder.finish(out);
+}
+
+/// The bytes that [`encode`] would append for the values of `slices`, `total` in all.
+pub fn encoded_len(slices: &[&[i64]], total: usize, miniblocks: usize) -> usize {
+    let mut scratch = Vec::new();
+    let mut encoder = Encoder { only_measures: true, ..Encoder::new(total, miniblocks, &mut scratch) };
+    let mut len = 0;
+    for slice in slices {
+        encoder.push(slice, &mut scratch);
+        len += scratch.len();
+        scratch.clear();
+    }
+    encoder.finish(&mut scratch);
+    len + scratch.len()
+}
+
 /// Encodes values that come in slices.
 pub struct Encoder {
     miniblocks: usize,
+    /// What it appends is as long as it should be, and nothing else.
+    only_measures: bool,
     is_first: bool,
     previous: i64,
     /// Of the block in the making.
@@ -37,7 +62,8 @@ impl Encoder {
         if total == 0 {
             put_uvarint(out, 0);
         }
-        Encoder { miniblocks, is_first: true, previous: 0, deltas: Vec::with_capacity(miniblocks * MINIBLOCK) }
+        let deltas = Vec::with_capacity(miniblocks * MINIBLOCK);
+        Encoder { miniblocks, only_measures: false, is_first: true, previous: 0, deltas }
     }
 
     /// Appends the blocks that are complete with `values`.
@@ -52,11 +78,31 @@ impl Encoder {
         while !values.is_empty() {
             let taken;
             (taken, values) = values.split_at(values.len().min(block - self.deltas.len()));
-            let mut previous = self.previous;
-            self.deltas.extend(taken.iter().map(|&value| value.wrapping_sub(std::mem::replace(&mut previous, value))));
-            self.previous = previous;
+            self.deltas.push(taken[0].wrapping_sub(self.previous));
+            self.deltas.extend(taken.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])));
+            self.previous = taken[taken.len() - 1];
             if self.deltas.len() == block {
                 self.end_block(out);
+            }
+        }
+    }
+
+    /// [`Encoder::push`] for a value that comes `len` times, at least once.
+    fn push_run(&mut self, value: i64, len: usize, out: &mut Vec<u8>) {
+        self.push(&[value], out);
+        let block = self.miniblocks * MINIBLOCK;
+        let mut left = len - 1;
+        while left > 0 {
+            let taken = left.min(block - self.deltas.len());
+            self.deltas.resize(self.deltas.len() + taken, 0);
+            left -= taken;
+            if self.deltas.len() == block {
+                self.end_block(out);
+            }
+            // The rest of a long run: whole blocks of zeros, which no width has.
+            while self.deltas.is_empty() && left >= block {
+                out.resize(out.len() + 1 + self.miniblocks, 0);
+                left -= block;
             }
         }
     }
@@ -87,7 +133,10 @@ impl Encoder {
             }
             let width = 64 - all.leading_zeros() as usize;
             out[widths_at + index] = width as u8;
-            pack(&packed, width, out);
+            match self.only_measures {
+                true => out.resize(out.len() + 4 * width, 0),
+                false => pack(&packed, width, out),
+            }
         }
         self.deltas.clear();
     }
@@ -225,6 +274,16 @@ mod tests {
             assert_eq!(decoded, &values[..wanted]);
         }
         assert_eq!(decode(&encoded, values.len() + 1, &mut decoded), None);
+        let slices: Vec<&[i64]> = values.chunks(37).collect();
+        assert_eq!(encoded_len(&slices, values.len(), miniblocks), len);
+    }
+
+    fn check_runs(runs: &[(i64, usize)]) {
+        let values: Vec<i64> = runs.iter().flat_map(|&(value, len)| std::iter::repeat_n(value, len)).collect();
+        let (mut by_runs, mut by_values) = (Vec::new(), Vec::new());
+        encode_runs(runs, 16, &mut by_runs);
+        encode(&values, 16, &mut by_values);
+        assert_eq!(by_runs, by_values);
     }
 
     #[test]
@@ -244,6 +303,11 @@ mod tests {
         fn any_values_round_trip(values in prop::collection::vec(any::<i64>(), 0..300), shift in 0..64u32) {
             let values: Vec<i64> = values.iter().map(|value| value >> shift).collect();
             check(&values, 4);
+        }
+
+        #[test]
+        fn runs_are_encoded_as_their_values(runs in prop::collection::vec((-3..3i64, 1..3000usize), 0..20)) {
+            check_runs(&runs);
         }
 
         #[test]

@@ -76,7 +76,6 @@ pub struct EncodedRun {
 pub struct Tools {
     zstd: PageCompressor,
     split: Split,
-    ids: Vec<i64>,
     levels: Vec<u8>,
     starts: Vec<i64>,
     plain: Vec<u8>,
@@ -85,8 +84,8 @@ pub struct Tools {
 impl Tools {
     pub fn new(layout: Layout) -> Result<Tools, BlockError> {
         let zstd = PageCompressor::new(layout.compression_level)?;
-        let (ids, levels, starts, plain) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Ok(Tools { zstd, split: Split::default(), ids, levels, starts, plain })
+        let (levels, starts, plain) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Tools { zstd, split: Split::default(), levels, starts, plain })
     }
 }
 
@@ -271,12 +270,10 @@ impl Run {
 
 /// Ascending numbers with long runs: differences take a third of what a dictionary of so many entries does.
 fn put_ids(page: &[Piece], group_first: u32, tools: &mut Tools) -> Result<(DataPage, (i32, i32)), BlockError> {
-    let id_of = |piece: &Piece| group_first as i32 + piece.series as i32;
-    let Tools { ids, zstd, .. } = tools;
-    ids.clear();
-    page.iter().for_each(|piece| ids.resize(ids.len() + piece.rows.len(), i64::from(id_of(piece))));
-    let packed = zstd.integers(ids.len(), &[], ids, &[Candidate::Delta(16)])?;
-    Ok((packed, (ids[0] as i32, ids[ids.len() - 1] as i32)))
+    let runs: Vec<(i64, usize)> =
+        page.iter().map(|piece| (i64::from(group_first) + piece.series as i64, piece.rows.len())).collect();
+    let packed = tools.zstd.runs(&runs)?;
+    Ok((packed, (runs[0].0 as i32, runs[runs.len() - 1].0 as i32)))
 }
 
 /// A histogram as a byte array: its length, then its encoding.

@@ -126,17 +126,7 @@ impl<'s> Stream<'s> {
         let (delta, raw_len) = match candidate {
             Candidate::Plain => (None, rows * size_of::<i64>()),
             Candidate::Delta(miniblocks) => {
-                // Encoded once more for its length, which stands before it.
-                let mut encoder = delta::Encoder::new(rows, miniblocks, &mut encoded);
-                let mut raw_len = 0;
-                for slice in slices {
-                    encoder.push(slice, &mut encoded);
-                    raw_len += encoded.len();
-                    encoded.clear();
-                }
-                encoder.finish(&mut encoded);
-                raw_len += encoded.len();
-                encoded.clear();
+                let raw_len = delta::encoded_len(slices, rows, miniblocks);
                 (Some(delta::Encoder::new(rows, miniblocks, &mut encoded)), raw_len)
             }
         };

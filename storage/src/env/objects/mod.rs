@@ -14,8 +14,8 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
+/// The contents of objects.
+pub use bytes::Bytes;
 pub use counted::{Counted, RequestCounts};
 
 use super::Files;
