@@ -358,7 +358,7 @@ fn a_lost_or_damaged_index_is_made_again() {
 }
 
 #[test]
-fn an_index_without_summaries_is_read() {
+fn indexes_from_before_are_read() {
     let (sim, block) = check(fleet(2, 300), 1);
     let (files, dir): (Arc<dyn Files>, _) = (Arc::new(sim.clone()), Path::new(DIR));
     let mut meta = block.meta().clone();
@@ -366,28 +366,50 @@ fn an_index_without_summaries_is_read() {
     let sealed = sim.read(&path).unwrap();
     let (content, ranges) = super::seal::open(&path, &sealed).unwrap();
 
-    // As it was written before there were summaries: one section less.
+    // As they were written before: timelines as differences of differences, and before that, without summaries.
     let mut cursor = super::varint::Cursor::new(&content[8..content.len() - 4]);
-    for _ in 0..5 {
-        cursor.uvarint().unwrap();
-        let len = cursor.number().unwrap();
-        cursor.skip(len).unwrap();
+    let mut sections = Vec::new();
+    for _ in 0..6 {
+        let (raw_len, packed_len) = (cursor.uvarint().unwrap(), cursor.number().unwrap());
+        sections.push((raw_len, cursor.bytes(packed_len).unwrap().to_vec()));
     }
-    let mut older = [b"PILASIX1", &content[8..8 + cursor.position()]].concat();
-    older.extend_from_slice(&super::index::checksum(&older).to_le_bytes());
-    let older = super::seal::seal(older, ranges.as_ref().unwrap());
-    crate::env::atomic_write(&sim, &path, &older).unwrap();
-    meta.files[1] = FileMeta::of(&meta.files[1].path, &older);
-
-    let old = Block::open(files.clone(), dir, meta.clone()).unwrap();
-    old.verify().unwrap();
+    let timelines = super::index::encode_differences(block.index_timelines());
+    sections[3] = (timelines.len() as u64, zstd::bulk::compress(&timelines, 9).unwrap());
+    let before = |magic: &[u8], sections: &[(u64, Vec<u8>)]| {
+        let mut older = magic.to_vec();
+        for (raw_len, packed) in sections {
+            super::varint::put_uvarint(&mut older, *raw_len);
+            super::varint::put_uvarint(&mut older, packed.len() as u64);
+            older.extend_from_slice(packed);
+        }
+        older.extend_from_slice(&super::index::checksum(&older).to_le_bytes());
+        super::seal::seal(older, ranges.as_ref().unwrap())
+    };
+    let mut open = |older: Vec<u8>| {
+        crate::env::atomic_write(&sim, &path, &older).unwrap();
+        meta.files[1] = FileMeta::of(&meta.files[1].path, &older);
+        (Block::open(files.clone(), dir, meta.clone()).unwrap(), meta.clone())
+    };
+    let (second, _) = open(before(b"PILASIX2", &sections));
+    second.verify().unwrap();
     let ids = block.select(&[]);
-    let (newest, older) =
-        (block.read_many(&ids, TimeRange::ALL).unwrap(), old.read_many(&ids, TimeRange::ALL).unwrap());
-    assert_eq!(newest.len(), older.len());
-    assert!(newest.iter().zip(&older).all(|(a, b)| bits(&a.values) == bits(&b.values)));
+    let newest = block.read_many(&ids, TimeRange::ALL).unwrap();
+    let same = |older: &Block| {
+        let older = older.read_many(&ids, TimeRange::ALL).unwrap();
+        newest.len() == older.len()
+            && newest
+                .iter()
+                .zip(&older)
+                .all(|(a, b)| a.timestamps == b.timestamps && bits(&a.values) == bits(&b.values))
+    };
+    assert!(same(&second));
     let counts = reduced_counts(&block);
     assert!(counts.iter().all(|&count| count > 0), "{counts:?}");
+    assert_eq!(reduced_counts(&second), counts);
+
+    let (old, meta) = open(before(b"PILASIX1", &sections[..5]));
+    old.verify().unwrap();
+    assert!(same(&old));
     assert_eq!(reduced_counts(&old), [counts[0], 0, 0, 0, 0, 0], "summaries are what it has not");
 
     // Lost, it is made again with them.

@@ -19,6 +19,11 @@ pub fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
+/// What [`zigzag`] was made of.
+pub fn unzigzag(number: u64) -> i64 {
+    (number >> 1) as i64 ^ -((number & 1) as i64)
+}
+
 /// Reads forward; every method answers `None` where the bytes end too early.
 #[derive(Debug, Clone)]
 pub struct Cursor<'a> {
@@ -86,8 +91,7 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     pub fn svarint(&mut self) -> Option<i64> {
-        let value = self.uvarint()?;
-        Some((value >> 1) as i64 ^ -((value & 1) as i64))
+        self.uvarint().map(unzigzag)
     }
 
     /// An unsigned number that must fit `T`.

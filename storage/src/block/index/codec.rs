@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use pilaster_model::TimeRange;
 
+use super::timelines;
 use super::{Content, Counts, Extras, Group, Index, Name, OWN, Page, Pairs, Part, Series, Summaries};
 use crate::block::BlockError;
 use crate::block::divide::Divisor;
@@ -16,8 +17,10 @@ use crate::block::summary;
 use crate::block::timeline::Place;
 use crate::block::varint::{Cursor, put_svarint, put_uvarint};
 
-pub(in crate::block) const MAGIC: &[u8; 8] = b"PILASIX2";
-/// Of files that end before the section of summaries.
+pub(in crate::block) const MAGIC: &[u8; 8] = b"PILASIX3";
+/// Of files whose timelines are differences of differences.
+pub(in crate::block) const MAGIC_WITH_DIFFERENCES: &[u8; 8] = b"PILASIX2";
+/// Of files that end before the section of summaries as well.
 pub(in crate::block) const MAGIC_WITHOUT_SUMMARIES: &[u8; 8] = b"PILASIX1";
 const COMPRESSION_LEVEL: i32 = 9;
 
@@ -26,7 +29,8 @@ impl Content<'_> {
     pub fn encode(&self) -> Result<Vec<u8>, BlockError> {
         let mut out = MAGIC.to_vec();
         let (pairs, series_pairs) = self.encode_pairs();
-        let (series, timelines, groups) = (self.encode_series(), self.encode_timelines(), self.encode_groups());
+        let (series, timelines, groups) =
+            (self.encode_series(), timelines::encode(&self.timelines.list), self.encode_groups());
         for section in [pairs, series_pairs, series, timelines, groups, summary::encode(self.summaries)] {
             let packed = zstd::bulk::compress(&section, COMPRESSION_LEVEL).map_err(BlockError::compression)?;
             put_uvarint(&mut out, section.len() as u64);
@@ -117,21 +121,6 @@ impl Content<'_> {
         out
     }
 
-    fn encode_timelines(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        put_uvarint(&mut out, self.timelines.list.len() as u64);
-        for timeline in &self.timelines.list {
-            put_uvarint(&mut out, timeline.len() as u64);
-            let (mut previous, mut delta) = (0i64, 0i64);
-            for &timestamp in timeline.iter() {
-                let next = timestamp.wrapping_sub(previous);
-                put_svarint(&mut out, next.wrapping_sub(delta));
-                (previous, delta) = (timestamp, next);
-            }
-        }
-        out
-    }
-
     fn encode_groups(&self) -> Vec<u8> {
         let mut out = Vec::new();
         put_uvarint(&mut out, self.groups.len() as u64);
@@ -169,9 +158,11 @@ impl Index {
     /// The bytes are not an index file, or not one of a sample file of `samples_bytes`.
     pub fn decode(path: &Path, bytes: &[u8], samples_bytes: u64) -> Result<Index, BlockError> {
         let malformed = |what: &str| BlockError::malformed(path, format!("index without valid {what}"));
-        let (has_summaries, rest) = match bytes.split_first_chunk() {
-            Some((MAGIC, rest)) => (true, rest),
-            Some((MAGIC_WITHOUT_SUMMARIES, rest)) => (false, rest),
+        type Decode = fn(&[u8]) -> Option<Vec<Arc<[i64]>>>;
+        let (has_summaries, decode_timelines, rest) = match bytes.split_first_chunk() {
+            Some((MAGIC, rest)) => (true, timelines::decode as Decode, rest),
+            Some((MAGIC_WITH_DIFFERENCES, rest)) => (true, timelines::decode_differences as Decode, rest),
+            Some((MAGIC_WITHOUT_SUMMARIES, rest)) => (false, timelines::decode_differences as Decode, rest),
             Some(_) | None => return Err(malformed("beginning")),
         };
         let (body, expected) = rest.split_last_chunk::<4>().ok_or_else(|| malformed("end"))?;
@@ -351,31 +342,6 @@ fn decode_series(bytes: &[u8], count: usize) -> Option<(bool, Vec<Stored>)> {
         series.push(Stored { counts, divisor, time });
     }
     cursor.is_empty().then_some((has_extras, series))
-}
-
-fn decode_timelines(bytes: &[u8]) -> Option<Vec<Arc<[i64]>>> {
-    let mut cursor = Cursor::new(bytes);
-    let count: usize = cursor.number()?;
-    let mut timelines = Vec::new();
-    for _ in 0..count {
-        let len: usize = cursor.number()?;
-        if len > bytes.len() {
-            return None;
-        }
-        let mut timeline = Vec::with_capacity(len);
-        let (mut previous, mut delta) = (0i64, 0i64);
-        for index in 0..len {
-            delta = delta.wrapping_add(cursor.svarint()?);
-            let timestamp = previous.wrapping_add(delta);
-            if index > 0 && timestamp <= previous {
-                return None;
-            }
-            previous = timestamp;
-            timeline.push(timestamp);
-        }
-        timelines.push(timeline.into());
-    }
-    cursor.is_empty().then_some(timelines)
 }
 
 fn decode_groups(bytes: &[u8], samples_bytes: u64) -> Option<Vec<Group>> {

@@ -5,6 +5,7 @@
 //! the lists of the few names that matchers ask for are made when they do (see `postings`).
 
 mod codec;
+mod timelines;
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -19,6 +20,8 @@ use super::summary::{self, Summary};
 use super::timeline::Timelines;
 
 pub(in crate::block) use codec::checksum;
+#[cfg(test)]
+pub(in crate::block) use timelines::encode_differences;
 
 /// What the writer knows of a series beyond its labels and timestamps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -302,6 +305,11 @@ impl Index {
         });
         let (ids, rows): (Vec<u32>, Vec<u32>) = with.map(|(id, series)| (id, series.rows)).unzip();
         Some(ids.into_iter().zip(summary::decode(&bytes, &rows)?).collect())
+    }
+
+    #[cfg(test)]
+    pub fn timelines(&self) -> &[Arc<[i64]>] {
+        &self.timelines
     }
 
     pub fn groups(&self) -> &[Group] {

@@ -116,6 +116,11 @@ impl Block {
         &self.meta
     }
 
+    #[cfg(test)]
+    pub(super) fn index_timelines(&self) -> &[Arc<[i64]>] {
+        self.index.timelines()
+    }
+
     /// Whether reading may take requests over the network.
     pub fn is_far(&self) -> bool {
         self.samples.is_far()
