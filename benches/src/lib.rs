@@ -2,6 +2,7 @@
 
 pub mod answers;
 pub mod dataset;
+pub mod distant;
 pub mod judge;
 pub mod load;
 pub mod random_query;

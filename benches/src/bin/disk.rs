@@ -1,23 +1,27 @@
 //! Bytes on disk per sample, labels and indexes included: a history of real scrapes, and a synthetic day. Our blocks as
-//! they are flushed and as they are merged, with what merging and their indexes cost, Prometheus's blocks as promtool makes them, and VictoriaMetrics after a
-//! forced merge. Staleness markers, which OpenMetrics cannot carry, are in none of them.
+//! they are flushed and as they are merged, with what merging and their indexes cost, and reading them, also from an object
+//! store some way off; Prometheus's blocks as promtool makes them, and VictoriaMetrics after a forced merge. Staleness
+//! markers, which OpenMetrics cannot carry, are in none of them.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, ensure};
 use clap::Parser;
 use pilaster_benches::dataset::{Fleet, INTERVAL_MS};
+use pilaster_benches::distant::Distant;
 use pilaster_benches::server::{Kind, Server, disk_bytes, own_usage, write_request};
 use pilaster_benches::table::Table;
 use pilaster_ingest::remote_write::SeriesToSend;
-use pilaster_model::{Labels, TimeRange};
+use pilaster_model::{Labels, METRIC_NAME, Matcher, TimeRange};
 use pilaster_storage::env::Env;
-use pilaster_storage::{Sample, Snapshot, Store, StoreOptions, WalSync};
+use pilaster_storage::env::objects::open_url;
+use pilaster_storage::{ObjectOptions, Sample, Snapshot, Store, StoreOptions, WalSync};
 
 #[derive(Parser)]
 #[command(about = "Bytes on disk per sample, beside Prometheus's blocks and VictoriaMetrics")]
@@ -40,10 +44,18 @@ struct Arguments {
     /// Scrapes of the synthetic day come so many milliseconds early or late at most.
     #[arg(long, default_value_t = 75)]
     jitter_ms: i64,
+    /// What a request to an object store takes, for samples that are read from there.
+    #[arg(long, default_value_t = 20)]
+    latency_ms: u64,
     /// Where directories are made; a temporary directory otherwise. They are removed in the end.
     #[arg(long)]
     dir: Option<PathBuf>,
 }
+
+/// Series and metrics that are read from far away, one by one.
+const FAR_READS: usize = 9;
+
+type MatchersOf<'a> = &'a dyn Fn(&Labels) -> Vec<Matcher>;
 
 /// Samples by series, ascending by time.
 type History = Vec<(Labels, Vec<(i64, f64)>)>;
@@ -75,7 +87,7 @@ async fn measure(arguments: &Arguments, title: &str, history: &History, dir: &Pa
     let names = ["Pilaster", "Prometheus", "VictoriaMetrics"];
     let mut table = Table::new(names.map(str::to_owned));
     let home = tempfile::tempdir_in(dir)?;
-    ours(history, home.path(), samples, &mut table)?;
+    ours(arguments, history, home.path(), samples, &mut table)?;
     if let Some(promtool) = &arguments.promtool {
         theirs(promtool, history, home.path(), samples, &mut table)?;
     }
@@ -87,10 +99,16 @@ async fn measure(arguments: &Arguments, title: &str, history: &History, dir: &Pa
 }
 
 /// Through the store itself: the log is written and cut as in the server.
-fn ours(history: &History, home: &Path, samples: usize, table: &mut Table) -> anyhow::Result<()> {
+fn ours(
+    arguments: &Arguments,
+    history: &History,
+    home: &Path,
+    samples: usize,
+    table: &mut Table,
+) -> anyhow::Result<()> {
     let data_dir = home.join("pilaster");
     let options = StoreOptions { wal_sync: WalSync::Written, ..StoreOptions::new(&data_dir) };
-    let store = Store::open(options, Env::real())?;
+    let store = Store::open(options.clone(), Env::real())?;
     let begun = Instant::now();
     // By time, as scrapes come: blocks are flushed on the way.
     let mut rows: Vec<(i64, usize, f64)> = history
@@ -135,7 +153,49 @@ fn ours(history: &History, home: &Path, samples: usize, table: &mut Table) -> an
     }
     table.set("bytes / series, index", 0, index_bytes as f64 / series as f64);
     table.set("bytes / sample, index", 0, index_bytes as f64 / samples as f64);
-    read_each(&snapshot, table)
+    read_each(&snapshot, table)?;
+    drop((snapshot, store));
+    read_far(arguments, history, &options, home, table)
+}
+
+/// A whole series, and all series of a metric, from a store far away, of which nothing is here but the manifest.
+fn read_far(
+    arguments: &Arguments,
+    history: &History,
+    options: &StoreOptions,
+    home: &Path,
+    table: &mut Table,
+) -> anyhow::Result<()> {
+    let url = format!("file://{}", home.join("objects").display());
+    let near = open_url(&url, &[], Env::real().files).map_err(anyhow::Error::msg)?;
+    let latency = Duration::from_millis(arguments.latency_ms);
+    let objects = Arc::new(Distant { objects: near, latency });
+    let options = StoreOptions { blocks: Some(ObjectOptions::new(objects)), ..options.clone() };
+    // Blocks of the directory move there at its next start.
+    drop(Store::open(options.clone(), Env::real())?);
+    let whole = |labels: &Labels| labels.iter().map(|(name, value)| Matcher::equal(name, value)).collect::<Vec<_>>();
+    let metric = |labels: &Labels| vec![Matcher::equal(METRIC_NAME, labels.metric_name())];
+    let kinds: [(&str, MatchersOf); 2] = [("a series", &whole), ("a metric", &metric)];
+    for (name, matchers) in kinds {
+        let (mut times, mut most) = (Vec::new(), 0);
+        for number in 0..FAR_READS {
+            std::fs::remove_dir_all(options.dir.join("cache"))?;
+            let store = Store::open(options.clone(), Env::real())?;
+            let requests = || store.stats().objects.map_or(0, |objects| objects.requests.gets);
+            let (labels, _) = &history[number * 7919 % history.len()];
+            let (before, begun) = (requests(), Instant::now());
+            let snapshot = store.snapshot();
+            let found = snapshot.select(&matchers(labels), TimeRange::ALL)?;
+            ensure!(!found.is_empty(), "{labels} is gone");
+            std::hint::black_box(snapshot.read_many(&found, TimeRange::ALL)?);
+            times.push(begun.elapsed().as_secs_f64() * 1e3);
+            most = most.max(requests() - before);
+        }
+        times.sort_by(f64::total_cmp);
+        table.set(&format!("requests for {name}, cold and far away"), 0, most as f64);
+        table.set(&format!("ms for {name} at {} ms a request", arguments.latency_ms), 0, times[times.len() / 2]);
+    }
+    Ok(())
 }
 
 /// Whole series of the largest block, one by one.
