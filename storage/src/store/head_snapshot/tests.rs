@@ -327,6 +327,27 @@ fn a_snapshot_that_does_not_fit_is_not_used() {
     );
 }
 
+/// Sequences and places of records are the same in both, and the samples are not.
+#[test]
+fn a_snapshot_of_another_log_is_not_used() {
+    let sims = [1, 2].map(Sim::new);
+    for (sim, value) in sims.iter().zip([5.0, 6.0]) {
+        let store = Store::open(options(), sim.env()).unwrap();
+        let series = store.series(&labels(1));
+        for timestamp_ms in 1..20 {
+            store.append(&[Sample { series, timestamp_ms, value, start_ms: None }]).unwrap();
+        }
+        assert!(store.save_head(Occasion::Asked).unwrap());
+    }
+    let files = |at: usize| sims[at].env().files;
+    assert_eq!(files(0).len(&snapshot_path()).unwrap(), files(1).len(&snapshot_path()).unwrap());
+    let expected = everything(&Store::open(options(), sims[1].env()).unwrap());
+    let mut file = files(1).create(&snapshot_path()).unwrap();
+    file.append(&files(0).read(&snapshot_path()).unwrap()).unwrap();
+    let store = Store::open(options(), sims[1].env()).unwrap();
+    assert_eq!((everything(&store), store.stats().restored_samples), (expected, 0));
+}
+
 #[test]
 fn deletions_are_carried_out_in_a_snapshot() {
     let sim = Sim::new(1);
