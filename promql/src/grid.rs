@@ -420,6 +420,19 @@ impl Grid {
         self.batches.iter().map(GridBatch::row_count).sum()
     }
 
+    /// The rows that have a sample at `step`, one step wide.
+    pub fn column(&self, step: usize) -> Grid {
+        let mut out = GridBuilder::new(1, 0);
+        for row in self.rows().filter(|row| row.is_present(step)) {
+            let (values, valid) = out.push(row.series);
+            (values[0], valid[0]) = (row.values[step], row.valid[step]);
+            if let Some(histogram) = row.histogram(step) {
+                out.set_histograms(vec![(0, Arc::clone(histogram))]);
+            }
+        }
+        Grid::new(vec![out.finish()])
+    }
+
     pub fn is_empty(&self) -> bool {
         self.row_count() == 0
     }

@@ -22,7 +22,7 @@ use crate::kernels::{self, Operand};
 use crate::series_table::{Key, SeriesTable};
 
 /// One operand: its series and the signature of each.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Side {
     pub table: Arc<SeriesTable>,
     /// Equal numbers match.
@@ -30,7 +30,7 @@ pub(crate) struct Side {
 }
 
 /// Which output series a pair of input series has.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct OutputNumbers {
     /// By series of the "many" side, where the "one" side adds no labels.
     pub by_many: Vec<u32>,
@@ -55,7 +55,7 @@ impl OutputNumbers {
 }
 
 /// A binary operator over two vectors.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct VectorMatch {
     pub op: BinaryOp,
     pub return_bool: bool,
@@ -402,14 +402,30 @@ impl GridOperator for VectorMatch {
             return Err(QueryError::execution("a vector match has two inputs"));
         };
         let (many, one) = (many.collect().await?, one.collect().await?);
+        match self.join(&many, &one, query) {
+            Err(error @ QueryError::Execution(_)) => Err(self.first_error(&many, &one, query).unwrap_or(error)),
+            joined => joined,
+        }
+    }
+}
+
+impl VectorMatch {
+    /// The error of the first step that has one: that is what Prometheus, which goes step by step, ends with.
+    fn first_error(&self, many: &Grid, one: &Grid, query: &QueryState) -> Option<QueryError> {
+        let narrow = VectorMatch { width: 1, ..self.clone() };
+        let mut steps = 0..self.width;
+        steps.find_map(|step| narrow.join(&many.column(step), &one.column(step), query).err())
+    }
+
+    fn join(&self, many: &Grid, one: &Grid, query: &QueryState) -> Result<Vec<GridBatch>, QueryError> {
         let filled = self.fill_one.is_some() || self.fill_many.is_some();
         if (many.is_empty() || one.is_empty()) && !filled {
             return Ok(Vec::new());
         }
         // With nothing on one side of a step, that step is over before duplicates are looked for.
-        let runs = if filled { vec![true; self.width] } else { present_steps(&many, self.width) };
-        let ones = self.ones(&one, &runs)?;
-        let mut run = Run { buffers: HashMap::new(), order: Vec::new(), matched: self.matched(&many), ones };
+        let runs = if filled { vec![true; self.width] } else { present_steps(many, self.width) };
+        let ones = self.ones(one, &runs)?;
+        let mut run = Run { buffers: HashMap::new(), order: Vec::new(), matched: self.matched(many), ones };
         let mut out = GridBuilder::new(self.width, many.row_count());
         for (index, row) in many.rows().enumerate() {
             if index % 256 == 0 {
@@ -418,7 +434,7 @@ impl GridOperator for VectorMatch {
             self.many_row(row, &mut run, &mut out, query)?;
         }
         if let Some(fill) = self.fill_many {
-            self.unmatched_ones(&one, fill, &mut run, query)?;
+            self.unmatched_ones(one, fill, &mut run, query)?;
         }
         for output in &run.order {
             let Some(buffer) = run.buffers.get_mut(output) else { continue };
