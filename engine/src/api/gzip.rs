@@ -15,20 +15,31 @@ pub struct Packed {
     crc: Crc,
 }
 
-/// Compresses a piece; `None` where that cannot be done.
-pub fn pack(piece: &[u8]) -> Option<Packed> {
-    let mut crc = Crc::new();
-    crc.update(piece);
-    let mut compress = Compress::new(Compression::fast(), false);
-    let mut deflated = Vec::with_capacity(piece.len() / 4 + 1024);
-    loop {
-        let rest = piece.get(compress.total_in() as usize..)?;
-        compress.compress_vec(rest, &mut deflated, FlushCompress::Sync).ok()?;
-        if compress.total_in() as usize == piece.len() && deflated.len() < deflated.capacity() {
-            deflated.shrink_to_fit();
-            return Some(Packed { deflated, crc });
+/// Compresses pieces one after the other; what it needs for that is large beside a piece.
+#[derive(Debug)]
+pub struct Packer(Compress);
+
+impl Packer {
+    pub fn new() -> Packer {
+        Packer(Compress::new(Compression::fast(), false))
+    }
+
+    /// Compresses a piece; `None` where that cannot be done.
+    pub fn pack(&mut self, piece: &[u8]) -> Option<Packed> {
+        let mut crc = Crc::new();
+        crc.update(piece);
+        let compress = &mut self.0;
+        compress.reset();
+        let mut deflated = Vec::with_capacity(piece.len() / 4 + 1024);
+        loop {
+            let rest = piece.get(compress.total_in() as usize..)?;
+            compress.compress_vec(rest, &mut deflated, FlushCompress::Sync).ok()?;
+            if compress.total_in() as usize == piece.len() && deflated.len() < deflated.capacity() {
+                deflated.shrink_to_fit();
+                return Some(Packed { deflated, crc });
+            }
+            deflated.reserve(deflated.capacity() / 2);
         }
-        deflated.reserve(deflated.capacity() / 2);
     }
 }
 
@@ -78,11 +89,14 @@ mod tests {
             .collect();
         let noise: Vec<u8> = (0..300_000u64).map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect();
         let all = [b"".as_slice(), b"a", &text, &noise, b"", &text[..1000]];
+        let mut packer = Packer::new();
         for count in 0..=all.len() {
-            let pieces: Vec<Packed> = all[..count].iter().map(|piece| pack(piece).unwrap()).collect();
+            let pieces: Vec<Packed> = all[..count].iter().map(|piece| packer.pack(piece).unwrap()).collect();
             assert_eq!(unpacked(&join(&pieces)), all[..count].concat());
         }
-        assert!(pack(&text).unwrap().deflated.len() < text.len() / 2);
+        let packed = packer.pack(&text).unwrap().deflated;
+        assert!(packed.len() < text.len() / 2);
+        assert_eq!(packed, Packer::new().pack(&text).unwrap().deflated);
     }
 
     #[test]

@@ -21,13 +21,13 @@ pub enum StatsDetail {
 const MOST_ANNOTATIONS: usize = 10;
 
 /// Points of a matrix, about, that are a piece of a body; a histogram is [`HISTOGRAM_POINTS`].
-const PIECE_POINTS: usize = 16_384;
+const PIECE_POINTS: usize = 2048;
 /// What a histogram takes, about, in points.
 const HISTOGRAM_POINTS: usize = 10;
 
 /// The whole envelope of a successful query.
 pub fn query_body(output: &Output, stats: StatsDetail, timings: &Timings) -> Vec<u8> {
-    let mut pieces = query_pieces(output, stats, timings, |piece| piece);
+    let mut pieces = query_pieces(output, stats, timings, || (), |(), piece| std::mem::take(piece));
     match pieces.as_mut_slice() {
         [one] => std::mem::take(one),
         several => several.concat(),
@@ -35,12 +35,13 @@ pub fn query_body(output: &Output, stats: StatsDetail, timings: &Timings) -> Vec
 }
 
 /// The envelope of a successful query in pieces, in order, and what `finish` makes of each: on all threads where there
-/// is more than one.
-pub fn query_pieces<T: Send>(
+/// is more than one. It may leave a piece's buffer for the next one, and has what `begin` made for pieces in a row.
+pub fn query_pieces<S, T: Send>(
     output: &Output,
     stats: StatsDetail,
     timings: &Timings,
-    finish: impl Fn(Vec<u8>) -> T + Sync,
+    begin: impl Fn() -> S + Sync + Send,
+    finish: impl Fn(&mut S, &mut Vec<u8>) -> T + Sync + Send,
 ) -> Vec<T> {
     let end = |out: &mut Vec<u8>| {
         if stats != StatsDetail::None {
@@ -82,43 +83,46 @@ pub fn query_pieces<T: Send>(
         }
         QueryValue::Matrix(series) => {
             out.extend_from_slice(b"\"matrix\",\"result\":[");
-            return matrix_pieces(out, series, end, finish);
+            return matrix_pieces(&out, series, end, begin, finish);
         }
     }
     end(&mut out);
-    vec![finish(out)]
+    vec![finish(&mut begin(), &mut out)]
 }
 
-/// The pieces of a matrix, of which `begin` stands before the first series, and `end` appends what comes behind the last.
-fn matrix_pieces<T: Send>(
-    begin: Vec<u8>,
+/// The pieces of a matrix, of which `before` stands before the first series, and `end` appends what comes behind the last.
+fn matrix_pieces<S, T: Send>(
+    before: &[u8],
     series: &[MatrixSeries],
     end: impl Fn(&mut Vec<u8>) + Sync,
-    finish: impl Fn(Vec<u8>) -> T + Sync,
+    begin: impl Fn() -> S + Sync + Send,
+    finish: impl Fn(&mut S, &mut Vec<u8>) -> T + Sync + Send,
 ) -> Vec<T> {
     let parts = parts(series);
     let last = parts.len() - 1;
-    let piece = |(number, part): (usize, &[MatrixSeries])| {
-        let mut out = Vec::with_capacity(expected_bytes(part));
+    let piece = |(out, state): &mut (Vec<u8>, S), (number, part): (usize, &[MatrixSeries])| {
+        out.clear();
+        out.reserve(expected_bytes(part));
         if number == 0 {
-            out.extend_from_slice(&begin);
+            out.extend_from_slice(before);
         }
         let mut clock = Clock::default();
         for (index, one) in part.iter().enumerate() {
             if number + index > 0 {
                 out.push(b',');
             }
-            push_matrix_series(&mut out, one, &mut clock);
+            push_matrix_series(out, one, &mut clock);
         }
         if number == last {
             out.push(b']');
-            end(&mut out);
+            end(out);
         }
-        finish(out)
+        finish(state, out)
     };
+    let begin = || (Vec::new(), begin());
     match parts.as_slice() {
-        [one] => vec![piece((0, one))],
-        several => several.par_iter().copied().enumerate().map(piece).collect(),
+        [one] => vec![piece(&mut begin(), (0, one))],
+        several => several.par_iter().copied().enumerate().map_init(begin, piece).collect(),
     }
 }
 
@@ -348,7 +352,8 @@ mod tests {
             assert!(body(value.clone(), 1) == expected, "{count} series");
             let annotations = Annotations { warnings: vec!["w0".to_owned()], infos: Vec::new() };
             let output = Output { value, annotations, stats: QueryStats::default() };
-            let pieces = query_pieces(&output, StatsDetail::None, &Timings::default(), |piece| piece);
+            let pieces =
+                query_pieces(&output, StatsDetail::None, &Timings::default(), || (), |(), piece| piece.clone());
             assert_eq!(pieces.len(), piece_count(&output.value));
             assert!(pieces.concat() == expected.as_bytes(), "{count} series");
         }

@@ -11,7 +11,7 @@ use pilaster_promql::source::SourceError;
 use pilaster_promql::{Output, QueryError, QueryLimits, QueryValue};
 
 use super::error::{ApiError, ErrorType};
-use super::gzip;
+use super::gzip::{self, Packer};
 use super::output::{StatsDetail, Timings, piece_count, query_body, query_pieces};
 use super::params::{Params, parse_duration_ns};
 use super::{json_response, success_value};
@@ -222,7 +222,7 @@ fn packed(output: &Output, stats: StatsDetail, timings: &Timings) -> Response {
     if piece_count(&output.value) < 2 {
         return plain(output, stats, timings);
     }
-    let pieces = query_pieces(output, stats, timings, |piece| gzip::pack(&piece));
+    let pieces = query_pieces(output, stats, timings, Packer::new, |packer, piece| packer.pack(piece));
     let Some(pieces) = pieces.into_iter().collect::<Option<Vec<_>>>() else { return plain(output, stats, timings) };
     let mut response = json_response(gzip::join(&pieces));
     response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
