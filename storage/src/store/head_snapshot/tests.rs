@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::Occasion;
 use crate::env::sim::Sim;
-use crate::{Exemplar, HistogramSample, Metadata, Sample, SeriesSamples, Store, StoreOptions};
+use crate::{Exemplar, HistogramSample, Metadata, Sample, SeriesSamples, Store, StoreOptions, WalSync};
 
 const DIR: &str = "/data";
 
@@ -346,6 +346,23 @@ fn a_snapshot_of_another_log_is_not_used() {
     file.append(&files(0).read(&snapshot_path()).unwrap()).unwrap();
     let store = Store::open(options(), sims[1].env()).unwrap();
     assert_eq!((everything(&store), store.stats().restored_samples), (expected, 0));
+}
+
+/// Where an acknowledged record need not be on the disk, one that a snapshot has must be all the same.
+#[test]
+fn the_log_is_on_the_disk_before_the_snapshot_counts() {
+    for seed in 0..20 {
+        let sim = Sim::new(seed);
+        let options = StoreOptions { wal_sync: WalSync::Written, wal_segment_bytes: 1 << 20, ..options() };
+        let store = Store::open(options.clone(), sim.env()).unwrap();
+        (0..50).for_each(|step| append(&store, 1000 + step * 10, &[(0, 0, 1), (5, 0, 7)]));
+        assert!(store.save_head(Occasion::Asked).unwrap());
+        append(&store, 1600, &[(0, 0, 1)]);
+        sim.crash();
+        assert!(check(&sim, &options), "seed {seed}");
+        let store = Store::open(options, sim.env()).unwrap();
+        assert!(store.stats().restored_samples == 100 && store.stats().head_samples >= 100);
+    }
 }
 
 #[test]
