@@ -95,6 +95,12 @@ fn snapshots_see_whole_appends_while_everything_moves() {
                 std::thread::sleep(Duration::from_millis(5));
             }
         });
+        // Beside flushes, too: they make a head snapshot that is being taken useless.
+        scope.spawn(move || {
+            while !done.load(Ordering::Relaxed) {
+                store.save_head(Occasion::Asked).unwrap();
+            }
+        });
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(4) {
             std::thread::sleep(Duration::from_millis(20));
@@ -104,7 +110,12 @@ fn snapshots_see_whole_appends_while_everything_moves() {
     let stats = store.stats();
     assert!(stats.flushes > 0 && stats.samples_appended > 1000, "{stats:?}");
     drop(store);
+    let store = Store::open(options.clone(), Env::real()).unwrap();
+    let with_snapshot = all_samples(&store);
+    drop(store);
+    std::fs::remove_file(dir.path().join("wal/head.snapshot")).unwrap();
     let store = Store::open(options, Env::real()).unwrap();
+    assert_eq!(with_snapshot, all_samples(&store));
     let snapshot = store.snapshot();
     for (writer, acknowledged) in acknowledged.iter().enumerate() {
         let found = snapshot.select(&[Matcher::equal("writer", &writer.to_string())], TimeRange::ALL).unwrap();
