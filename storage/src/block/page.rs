@@ -230,6 +230,12 @@ impl PageDecoder {
         Ok(PageDecoder { zstd: zstd::bulk::Decompressor::new()?, raw: Vec::new() })
     }
 
+    /// Gives memory back beyond so many bytes.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        self.raw.clear();
+        self.raw.shrink_to(bytes);
+    }
+
     /// The values part of `body`, uncompressed, with [`delta::PADDING`] bytes behind it.
     fn values(&mut self, page: &PageRef, body: &[u8]) -> Option<&[u8]> {
         let stored = body.get(page.levels_len as usize..)?;
@@ -351,6 +357,31 @@ mod tests {
         assert_eq!(parse_header(&out[at..], at as u64), Some((None, dictionary)));
         for len in 0..data.header_len as usize {
             assert_eq!(parse_header(&out[..len], 0), None);
+        }
+    }
+
+    #[test]
+    fn a_large_page_leaves_no_large_room_behind() {
+        let rows = 1 << 20;
+        let body = zstd::bulk::compress(&vec![0; 8 * rows], 3).unwrap();
+        let page = PageRef {
+            offset: 0,
+            header_len: 0,
+            stored_len: body.len() as u32,
+            raw_len: 8 * rows as u32,
+            levels_len: 0,
+            values: rows as u32,
+            encoding: Encoding::Plain,
+            compressed: true,
+        };
+        let mut decoder = PageDecoder::new().unwrap();
+        let mut values = Vec::new();
+        for wanted in [rows, 5] {
+            decoder.integers(&page, &body, wanted, &mut values).unwrap();
+            assert!(values.len() == wanted && values.iter().all(|&value| value == 0));
+            assert!(decoder.raw.capacity() >= 8 * rows);
+            decoder.shrink_to(4096);
+            assert!(decoder.raw.capacity() <= 4096);
         }
     }
 

@@ -14,6 +14,9 @@ use super::{Block, BlockError};
 
 /// Decoders that are kept for the next reader: as many as read at the same time, about.
 const DECODERS: usize = 32;
+/// Bytes of a page that a decoder keeps room for at rest: pages of values are smaller, and one of timestamps may take
+/// a hundred times as many.
+const RESTING_BYTES: usize = 512 << 10;
 
 /// Where open blocks stand.
 #[derive(Debug)]
@@ -120,7 +123,8 @@ impl Decoders {
     }
 
     /// Keeps a decoder for the next who wants one.
-    pub fn give_back(&self, decoder: PageDecoder) {
+    pub fn give_back(&self, mut decoder: PageDecoder) {
+        decoder.shrink_to(RESTING_BYTES);
         if let Some(mut decoders) = self.0.try_lock()
             && decoders.len() < DECODERS
         {
