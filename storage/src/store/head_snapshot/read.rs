@@ -44,7 +44,11 @@ pub fn load(
     let file = path(wal_dir);
     let refused = match try_load(files, &file, wal_dir, options, manifest, beside) {
         Ok(Ok(loaded)) => return Ok(Some(loaded)),
-        Ok(Err(reason)) => reason.to_owned(),
+        Ok(Err(reason)) => {
+            // Nothing will make it fit again.
+            let _ = files.remove(&file);
+            reason.to_owned()
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => error.to_string(),
     };

@@ -411,8 +411,14 @@ fn it_is_taken_when_it_is_worth_it() {
     assert!(!saved(Occasion::Timer), "less than a third of the head");
     more(1);
     assert!(saved(Occasion::Timer));
-    more(64);
-    assert!(!saved(Occasion::End), "less than an eighth of the head");
+    more(24);
+    assert!(!saved(Occasion::End), "fewer than are ever worth it");
+    more(1);
+    assert!(saved(Occasion::End));
+    more(775);
+    assert!(saved(Occasion::Timer));
+    more(40);
+    assert!(!saved(Occasion::End), "less than one in 32 of the head");
     more(1);
     assert!(saved(Occasion::End));
     // A full disk is left alone.

@@ -21,7 +21,7 @@ const SYNC_EVERY: u64 = 16 << 20;
 /// The samples in a head for each that the log has more than the snapshot, above which a new snapshot is worth its bytes:
 /// during a run, and at its end, when only the next start counts.
 const WORTH_IN_A_RUN: u64 = 3;
-const WORTH_AT_THE_END: u64 = 8;
+const WORTH_AT_THE_END: u64 = 32;
 /// One in so many of the samples that are worth a snapshot in a run are worth one at its end.
 const FEWER_AT_THE_END: u64 = 4;
 
@@ -101,7 +101,7 @@ impl Store {
         // What the log has takes less room in the head, mostly; as much must be free afterwards, for the log.
         let room = self.wal.size_bytes().saturating_mul(2);
         if files.free_bytes(&wal_dir).map_err(Error::io("measure", &wal_dir))? < room {
-            tracing::info!(wanted_bytes = room, "no head snapshot: too little room on the disk");
+            tracing::debug!(wanted_bytes = room, "no head snapshot: too little room on the disk");
             return Ok(false);
         }
         let begin = self.begin_snapshot()?;
