@@ -422,7 +422,7 @@ fn it_is_taken_when_it_is_worth_it() {
     more(1);
     assert!(saved(Occasion::End));
     // A full disk is left alone.
-    more(500);
+    more(1000);
     sim.set_capacity_bytes(sim.used_bytes() + store.stats().wal_bytes);
     assert!(!saved(Occasion::Timer));
     sim.set_capacity_bytes(u64::MAX);
