@@ -248,16 +248,22 @@ fn a_day_is_read_with_as_few_requests_as_a_small_block() {
     }
 }
 
-/// A store of objects that answers nobody until so many ask at once.
+/// A store of objects that answers nobody until so many ask at once, and takes its time for the views.
 #[derive(Debug)]
 struct Gate {
     objects: Arc<dyn Objects>,
+    views_put: AtomicUsize,
     waiting: Mutex<usize>,
     came: Condvar,
     wanted: AtomicUsize,
 }
 
 impl Gate {
+    fn of(objects: Arc<dyn Objects>) -> Arc<Gate> {
+        let (views_put, wanted) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Gate { objects, views_put, waiting: Mutex::default(), came: Condvar::new(), wanted })
+    }
+
     /// Passes when `wanted` others wait, or were let through.
     fn pass(&self) -> Result<(), ObjectError> {
         let mut waiting = self.waiting.lock().unwrap();
@@ -294,6 +300,10 @@ impl Objects for Gate {
     }
 
     fn put(&self, name: &str, bytes: Bytes, condition: Put<'_>) -> Result<Version, ObjectError> {
+        if name == "views.sql" {
+            self.views_put.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(50));
+        }
         self.objects.put(name, bytes, condition)
     }
 
@@ -310,12 +320,7 @@ impl Objects for Gate {
 fn blocks_of_a_month_are_asked_for_at_the_same_time() {
     const BLOCKS: usize = 30;
     let sim = Sim::new(1);
-    let gate = Arc::new(Gate {
-        objects: Bucket::new().seen_from(&sim, "p"),
-        waiting: Mutex::default(),
-        came: Condvar::new(),
-        wanted: AtomicUsize::new(0),
-    });
+    let gate = Gate::of(Bucket::new().seen_from(&sim, "p"));
     let options = options(gate.clone());
     let store = open(&options, &sim);
     for step in 0..BLOCKS as i64 {
@@ -332,6 +337,23 @@ fn blocks_of_a_month_are_asked_for_at_the_same_time() {
     gate.want(BLOCKS);
     let samples = snapshot.read_many(&found, TimeRange::ALL).unwrap();
     assert_eq!(samples.iter().map(|samples| samples.values.len()).sum::<usize>(), expected.len());
+}
+
+/// Several threads put the blocks, and the views would be written under one temporary name by each of them.
+#[test]
+fn a_directory_that_moves_puts_its_views_once() {
+    let sim = Sim::new(1);
+    let gate = Gate::of(Bucket::new().seen_from(&sim, "p"));
+    let far = options(gate.clone());
+    let store = open(&StoreOptions { blocks: None, ..far.clone() }, &sim);
+    for step in 0..8 {
+        fill(&store, 0..2, [step * 1000]);
+        store.flush().unwrap();
+    }
+    let expected = all(&store);
+    let store = open_again(store, &far, &sim);
+    assert_eq!(all(&store), expected);
+    assert_eq!(gate.views_put.load(Ordering::Relaxed), 1);
 }
 
 #[test]

@@ -166,7 +166,7 @@ fn read_far(
     home: &Path,
     table: &mut Table,
 ) -> anyhow::Result<()> {
-    let url = format!("file://{}", home.join("objects").display());
+    let url = format!("file://{}", std::path::absolute(home.join("objects"))?.display());
     let near = open_url(&url, &[], Env::real().files).map_err(anyhow::Error::msg)?;
     let latency = Duration::from_millis(arguments.latency_ms);
     let objects = Arc::new(Distant { objects: near, latency });

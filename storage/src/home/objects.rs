@@ -39,7 +39,7 @@ pub struct ObjectHome {
     keep_removed_ms: i64,
     /// Whether nothing can lie there that the manifest does not know of.
     is_swept: AtomicBool,
-    views_put: AtomicBool,
+    views_put: Mutex<bool>,
     /// Paths of what was brought and had no manifest yet.
     unnamed: Mutex<HashSet<String>>,
 }
@@ -78,7 +78,7 @@ impl ObjectHome {
             upload_dir,
             keep_removed_ms: options.keep_removed_ms,
             is_swept: AtomicBool::new(false),
-            views_put: AtomicBool::new(false),
+            views_put: Mutex::new(false),
             unnamed: Mutex::default(),
         };
         remove_strangers(&*env.files, &home.upload_dir, &Manifest::default())?;
@@ -167,7 +167,9 @@ impl ObjectHome {
 
     /// Puts the views for DuckDB once a life, as they are for this place.
     fn put_views(&self, dir: &Path) -> Result<(), Error> {
-        if self.views_put.load(Ordering::Relaxed) {
+        // Held meanwhile: blocks are brought by several threads, and each would put them.
+        let mut is_put = self.views_put.lock();
+        if *is_put {
             return Ok(());
         }
         let path = dir.join(VIEWS);
@@ -175,7 +177,7 @@ impl ObjectHome {
         let here = format!("'{}/{BLOCKS_DIR}/", self.objects.place().trim_end_matches('/'));
         let text = String::from_utf8_lossy(&text).replace(&format!("'{BLOCKS_DIR}/"), &here);
         self.objects.put(VIEWS, text.into(), Put::Always).map_err(Error::Objects)?;
-        self.views_put.store(true, Ordering::Relaxed);
+        *is_put = true;
         Ok(())
     }
 
