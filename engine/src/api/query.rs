@@ -283,3 +283,45 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use pilaster_model::Labels;
+    use pilaster_promql::{Annotations, MatrixSeries, QueryStats};
+
+    use super::*;
+
+    fn answer(series: usize, points: usize) -> Output {
+        let one = |number: usize| MatrixSeries {
+            labels: Labels::from_pairs([("__name__", "m"), ("number", &number.to_string())]),
+            points: (0..points)
+                .map(|at| (1_763_740_800_000 + at as i64 * 21_000, (at * number) as f64 / 7.0))
+                .collect(),
+            histograms: Vec::new(),
+        };
+        let value = QueryValue::Matrix((0..series).map(one).collect());
+        Output { value, annotations: Annotations::default(), stats: QueryStats::default() }
+    }
+
+    #[tokio::test]
+    async fn packed_answers_are_the_plain_ones() {
+        for (series, points, by_us) in [(0, 0, false), (1, 11_000, false), (20, 1000, true), (5000, 1, true)] {
+            let output = answer(series, points);
+            let mut bodies = Vec::new();
+            for response in [plain, packed].map(|form| form(&output, StatsDetail::None, &Timings::default())) {
+                let packed = response.headers().get(header::CONTENT_ENCODING).is_some();
+                let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+                let mut text = Vec::new();
+                match packed {
+                    true => drop(flate2::read::GzDecoder::new(&bytes[..]).read_to_end(&mut text).unwrap()),
+                    false => text.extend_from_slice(&bytes),
+                }
+                bodies.push((packed, text));
+            }
+            assert_eq!((bodies[0].0, bodies[1].0), (false, by_us), "{series} x {points}");
+            assert!(bodies[0].1 == bodies[1].1, "{series} x {points}");
+        }
+    }
+}
