@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::ledger::{client, number};
 use crate::load::Load;
-use crate::server::{Server, Setup, free_port};
+use crate::server::{SNAPSHOTS, Server, Setup, free_port};
 use crate::target::Target;
 
 const TARGETS: usize = 4;
@@ -106,7 +106,7 @@ async fn starts_from_head_snapshots_have_all_that_was_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let (port, client) = (free_port(), client());
     let config = "storage:\n  tsdb:\n    out_of_order_time_window: 400d\n";
-    let setup = Setup { config, flags: &["--storage.head-snapshot.min-samples=1"] };
+    let setup = Setup { config, flags: &[SNAPSHOTS] };
     // Who is told to end may refuse.
     let mut load = Load::new(4, 25, 10_000, true);
     let mut from_snapshots = 0;

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 pub struct Server {
@@ -89,7 +90,14 @@ impl Drop for Server {
 }
 
 /// The command of a server whose data lie in `dir/data`, and whose other files in `own`.
+/// Takes a head snapshot whenever it could.
+pub const SNAPSHOTS: &str = "--storage.head-snapshot.min-samples=1";
+
+static STARTED: AtomicU32 = AtomicU32::new(0);
+
 fn command(dir: &Path, port: u16, setup: &Setup, own: &Path) -> Command {
+    // Every other server does, where a test does not say.
+    let takes_snapshots = !setup.flags.contains(&SNAPSHOTS) && STARTED.fetch_add(1, Ordering::Relaxed) % 2 == 1;
     let config = own.join("prometheus.yml");
     std::fs::write(&config, format!("global:\n  scrape_interval: 1m\n{}", setup.config)).unwrap();
     let other = std::env::var_os("PILASTER_UNDER_TEST");
@@ -104,6 +112,7 @@ fn command(dir: &Path, port: u16, setup: &Setup, own: &Path) -> Command {
         // Samples are written with timestamps of weeks, so that ranges fill up and become blocks.
         .arg("--storage.tsdb.retention.time=400d")
         .args(setup.flags)
+        .args(takes_snapshots.then_some(SNAPSHOTS))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(File::create(own.join("log")).unwrap());

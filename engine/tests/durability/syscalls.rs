@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::ledger::{client, now_ms};
 use crate::life::{before, check_after, live};
-use crate::server::{Server, Setup, free_port};
+use crate::server::{SNAPSHOTS, Server, Setup, free_port};
 use crate::torn::copy;
 use crate::trap::{Call, Verdict, spawn};
 
@@ -41,7 +41,8 @@ fn start(
 ) -> (Server, std::thread::JoinHandle<Vec<Call>>, Arc<AtomicUsize>) {
     let mut watcher = None;
     let hits = Arc::new(AtomicUsize::new(0));
-    let server = Server::spawn(dir, free_port(), &Setup::default(), |command| {
+    let setup = Setup { flags: &[SNAPSHOTS], ..Setup::default() };
+    let server = Server::spawn(dir, free_port(), &setup, |command| {
         let (hits, mut number, mut torn) = (hits.clone(), 0, None::<PathBuf>);
         let (child, thread) = spawn(command, &dir.join("data"), move |call: &Call| {
             number += 1;
