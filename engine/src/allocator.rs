@@ -65,7 +65,7 @@ unsafe impl GlobalAlloc for Allocator {
 const PURGE_DELAY: c_int = 15;
 /// Long enough for queries one behind the other to take over each other's memory, short enough that no two of them leave
 /// much behind. At no delay queries of some milliseconds take up to twice as long: they fault all of it in anew.
-const PURGE_DELAY_MS: c_long = 15;
+const PURGE_DELAY_MS: c_long = 10;
 
 // What the crate `mimalloc` links has these; it declares them under a feature only.
 unsafe extern "C" {
