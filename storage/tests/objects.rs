@@ -316,20 +316,26 @@ impl Objects for Gate {
     }
 }
 
+/// Puts so many small blocks, forgets what is cached of them, and says what they hold.
+fn put_blocks(options: &StoreOptions, sim: &Sim, blocks: i64) -> BTreeMap<(String, i64), u64> {
+    let store = open(options, sim);
+    for step in 0..blocks {
+        fill(&store, 0..2, [step * 1000]);
+        store.flush().unwrap();
+    }
+    let expected = all(&store);
+    drop(store);
+    empty_cache(sim);
+    expected
+}
+
 #[test]
 fn blocks_of_a_month_are_asked_for_at_the_same_time() {
     const BLOCKS: usize = 30;
     let sim = Sim::new(1);
     let gate = Gate::of(Bucket::new().seen_from(&sim, "p"));
     let options = options(gate.clone());
-    let store = open(&options, &sim);
-    for step in 0..BLOCKS as i64 {
-        fill(&store, 0..2, [step * 1000]);
-        store.flush().unwrap();
-    }
-    let expected = all(&store);
-    drop(store);
-    empty_cache(&sim);
+    let expected = put_blocks(&options, &sim, BLOCKS as i64);
     let store = open(&options, &sim);
     let snapshot = store.snapshot();
     gate.want(BLOCKS);
@@ -360,14 +366,7 @@ fn a_directory_that_moves_puts_its_views_once() {
 fn many_blocks_open_with_one_request_and_are_read_when_needed() {
     let sim = Sim::new(1);
     let options = options(Bucket::new().seen_from(&sim, "p"));
-    let store = open(&options, &sim);
-    for step in 0..300 {
-        fill(&store, 0..2, [step * 1000]);
-        store.flush().unwrap();
-    }
-    let expected = all(&store);
-    drop(store);
-    empty_cache(&sim);
+    let expected = put_blocks(&options, &sim, 300);
     let store = open(&options, &sim);
     assert_eq!((store.stats().blocks, stats(&store).requests.gets), (300, 1));
     let part = read(&store, &[], TimeRange::new(5000, 7000)).unwrap();

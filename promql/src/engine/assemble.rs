@@ -104,10 +104,7 @@ impl Execution {
     /// Starts a plan whose table has the labels that leave the query.
     fn run(&self, node: Node) -> Result<(GridStream, Arc<SeriesTable>), QueryError> {
         let table = Arc::clone(&node.table);
-        let plan = node.into_single();
-        let context = Arc::clone(&self.preparer.context);
-        let stream = plan.execute(0, context).map_err(QueryError::from_datafusion)?;
-        Ok((GridStream::new(stream, Arc::clone(&self.preparer.query)), table))
+        Ok((self.preparer.start(node)?, table))
     }
 }
 

@@ -9,14 +9,13 @@ use futures::future::BoxFuture;
 use crate::ast::{AggregateOp, Expr, ExprKind, ValueType};
 use crate::engine::Execution;
 use crate::error::QueryError;
-use crate::exec::plan::GridStream;
 use crate::grid::Steps;
 use crate::prepare::{Evaluation, Preparer, Taker, unwrap_parens};
 
 impl Execution {
     /// The error of a query that failed with `error`.
     pub(super) async fn first_error(&self, steps: Steps, tile: usize, error: QueryError) -> QueryError {
-        self.preparer.anew().first_error(&self.expr, steps, tile, error).await
+        self.preparer.first_error(&self.expr, steps, tile, error).await
     }
 }
 
@@ -80,9 +79,7 @@ impl Preparer {
             match expr.value_type() {
                 ValueType::Scalar => drop(anew.scalar(expr, evaluation).await?),
                 ValueType::InstantVector => {
-                    let plan = anew.vector(expr, evaluation).await?.into_single();
-                    let stream = plan.execute(0, anew.context.clone()).map_err(QueryError::from_datafusion)?;
-                    let mut stream = GridStream::new(stream, anew.query.clone());
+                    let mut stream = anew.start(anew.vector(expr, evaluation).await?)?;
                     while let Some(batch) = stream.next().await? {
                         anew.query.release_samples(batch.sample_count());
                     }

@@ -328,9 +328,13 @@ impl Preparer {
 
     /// Computes a node while preparing.
     pub async fn collect(&self, node: Node) -> Result<Grid, QueryError> {
-        let plan = node.into_single();
-        let stream = plan.execute(0, Arc::clone(&self.context)).map_err(QueryError::from_datafusion)?;
-        GridStream::new(stream, Arc::clone(&self.query)).collect().await
+        self.start(node)?.collect().await
+    }
+
+    /// Starts the plan of a node.
+    pub fn start(&self, node: Node) -> Result<GridStream, QueryError> {
+        let stream = node.into_single().execute(0, Arc::clone(&self.context)).map_err(QueryError::from_datafusion)?;
+        Ok(GridStream::new(stream, Arc::clone(&self.query)))
     }
 }
 

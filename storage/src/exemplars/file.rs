@@ -46,7 +46,8 @@ pub fn store(files: &dyn Files, dir: &Path, exemplars: &[(Labels, Exemplar)]) ->
     atomic_write(files, &path, &bytes).map_err(Error::io("write", &path))
 }
 
-/// What [`store`] wrote last; `None` where there is no whole file. A damaged file is said in the log and passed over: exemplars are examples.
+/// What [`store`] wrote last; `None` where there is no whole file. A damaged file is said in the log and passed over:
+/// exemplars are examples.
 ///
 /// # Errors
 /// The operating system refuses to read.
