@@ -275,6 +275,11 @@ impl Head {
         }
     }
 
+    /// The most samples that [`Head::read`] may find of `series`.
+    pub fn most_samples(&self, series: SeriesRef) -> usize {
+        self.shard_of(series).read().find(series, self.shards.len()).map_or(0, HeadSeries::count)
+    }
+
     /// The series of `metric` (of none, where it is empty) that may have samples in `range` for `view`, in no order that
     /// means anything.
     pub fn of_metric(&self, metric: &str, range: TimeRange, view: HeadView) -> Vec<SeriesRef> {

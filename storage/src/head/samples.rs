@@ -137,6 +137,15 @@ impl Samples {
         self.len == 0
     }
 
+    pub fn count(&self) -> usize {
+        let mut count = usize::from(self.open_count);
+        self.each_chunk(|place| {
+            count += place.count;
+            ControlFlow::Continue(())
+        });
+        count
+    }
+
     /// Appends to `out` the samples in `[min_ms, max_ms]`.
     pub fn read(&self, min_ms: i64, max_ms: i64, out: &mut Columns) {
         if min_ms > max_ms {

@@ -364,6 +364,11 @@ impl HeadSeries {
         (in_order, late_before - self.late_len())
     }
 
+    /// Samples in memory.
+    pub fn count(&self) -> usize {
+        self.samples.count() + self.late_len()
+    }
+
     /// Whether no sample is in memory.
     pub fn is_empty(&self) -> bool {
         self.samples.is_empty() && self.late_len() == 0

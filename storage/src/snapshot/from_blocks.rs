@@ -78,17 +78,17 @@ impl FromBlocks {
         true
     }
 
-    /// Appends the samples of the `at`th series; there will be at most so many `rows` in all.
+    /// Appends the samples of the `at`th series; there will be at most as many in all as there is `room` for.
     fn push(
         &mut self,
         found: &mut FoundSamples<'_>,
         at: usize,
         wanted: Option<&ReducedWindows>,
-        rows: usize,
+        room: impl FnOnce() -> usize,
     ) -> Result<(), Error> {
         self.timelines.push(Timeline { timestamps: found.timestamps(at).clone(), weights: None });
-        if !self.reduced {
-            self.values.reserve_exact(rows - self.values.len());
+        if self.values.capacity() == 0 {
+            self.values.reserve_exact(room());
         }
         let before = self.values.len();
         found.push_values(at, &mut self.values).map_err(unreadable)?;
@@ -115,7 +115,7 @@ impl Snapshot {
                 by_block.entry(block).or_default().push((id, position));
             }
         }
-        // First only found: then every list of values is as long as it has to be from the start.
+        // First only found: then every list of values has room for all from the start, what comes from the head included.
         let live: Vec<&LiveBlock> =
             by_block.keys().filter_map(|&number| Some(&**self.blocks().get(number as usize)?)).collect();
         let opened = LiveBlock::open_all(&live).map_err(unreadable)?;
@@ -149,6 +149,7 @@ impl Snapshot {
             }
             found.push((of, samples, tombstones));
         }
+        let most_in_head = |series: &SelectedSeries| series.head.map_or(0, |head| self.0.head.most_samples(head));
         // A series that is reduced shares its timestamps with nobody: for less than half of its samples it is dearer.
         let wanted_of_series =
             |position: usize| wanted_windows.filter(|_| reducible_rows[position] * 2 > rows[position]);
@@ -164,7 +165,8 @@ impl Snapshot {
                     if wanted.is_some_and(|wanted| from_blocks.push_reduced(&mut samples, at, wanted)) {
                         continue;
                     }
-                    from_blocks.push(&mut samples, at, wanted, rows[position])?;
+                    let room = || rows[position] + most_in_head(series[position]);
+                    from_blocks.push(&mut samples, at, wanted, room)?;
                 } else {
                     let samples = samples.samples(at).map_err(unreadable)?;
                     let samples = samples.without(&hidden(&tombstones, &series[position].labels));
