@@ -70,7 +70,7 @@ impl Default for EngineOptions {
             parse: ParseOptions::default(),
             tile: 1024,
             partitions: std::thread::available_parallelism().map_or(1, usize::from),
-            partition_cells: 1 << 19,
+            partition_cells: 1 << 18,
         }
     }
 }

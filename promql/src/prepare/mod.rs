@@ -44,6 +44,8 @@ pub(crate) use invariance::unwrap_parens;
 use node::Node;
 use times::QueryRange;
 
+/// Cells, or samples read, of a leaf that has many.
+const MANY_CELLS: usize = 1 << 24;
 /// Samples of a series beyond which chunks do not get smaller any more …
 const LONG_SERIES: usize = 16_384;
 /// … until one would take so many together, which a partition has in memory.
@@ -247,8 +249,10 @@ impl Preparer {
         self.largest_leaf.fetch_max(table.len() * width, Ordering::Relaxed);
         let range_ms = range.max_ms.saturating_sub(range.min_ms).max(0) as usize;
         let cost = width.max(range_ms / 15_000).max(1);
-        // Neighbours share pages, and every chunk decodes its pages anew: long series too are read some at a time.
-        let chunk_series = self.options.partition_cells / 2 / cost.min(LONG_SERIES);
+        // Neighbours share pages, and every chunk decodes its pages anew: long series too are read some at a time, and more
+        // where enough chunks are left for all threads.
+        let chunk_cells = self.options.partition_cells / if table.len() * cost < MANY_CELLS { 2 } else { 1 };
+        let chunk_series = chunk_cells / cost.min(LONG_SERIES);
         let chunk_series = chunk_series.min(CHUNK_SAMPLES / cost).clamp(1, 1024);
         let partitions =
             (table.len() * cost / self.options.partition_cells.max(1)).clamp(1, self.options.partitions.max(1));

@@ -3,6 +3,8 @@
 //! Everything that depends on timestamps alone is computed once per timeline ([`Extrapolation`]) and shared by the
 //! series on it, which leaves a counter without resets two loads, a subtraction, a comparison and a product per step.
 
+use std::ops::Range;
+
 use pilaster_model::RangeGrid;
 
 use super::{RangeFunction, RangeInput, RangeNotes};
@@ -42,32 +44,29 @@ struct Step {
 impl Extrapolation {
     fn new(timestamps_ms: &[i64], windows: &Windows, grid: &RangeGrid) -> Extrapolation {
         let width_seconds = width_seconds(grid);
-        let mut plan = Extrapolation::default();
+        let count = windows.len();
+        let zeros = || vec![0.0; count];
+        let (mut valid, mut first, mut last) = (vec![false; count], vec![0; count], vec![0; count]);
+        let (mut sampled, mut to_start, mut to_end) = (zeros(), zeros(), zeros());
+        let (mut factor, mut factor_per_second) = (zeros(), zeros());
         // Scrapes are regular, so that most windows lie over their samples as the one before did: divisions are kept.
         let mut known = (None, Step::default());
         for (nth, (&start, &end)) in windows.starts.iter().zip(&windows.ends).enumerate() {
-            let valid = end.saturating_sub(start) >= 2;
-            let (mut first, mut last, mut step) = (0, 0, Step::default());
-            if valid {
-                (first, last) = (start, end - 1);
-                let (first_ms, last_ms) = (timestamps_ms[first as usize], timestamps_ms[last as usize]);
-                let lie =
-                    (windows.count(nth), last_ms - first_ms, first_ms - grid.start_ms(nth), grid.end_ms(nth) - last_ms);
-                if known.0 != Some(lie) {
-                    known = (Some(lie), Step::new(lie, width_seconds));
-                }
-                step = known.1;
+            if end.saturating_sub(start) < 2 {
+                continue;
             }
-            plan.valid.push(valid);
-            plan.first.push(first);
-            plan.last.push(last);
-            plan.sampled.push(step.sampled);
-            plan.to_start.push(step.to_start);
-            plan.to_end.push(step.to_end);
-            plan.factor.push(step.factor);
-            plan.factor_per_second.push(step.factor_per_second);
+            let (first_ms, last_ms) = (timestamps_ms[start as usize], timestamps_ms[end as usize - 1]);
+            let lie =
+                (windows.count(nth), last_ms - first_ms, first_ms - grid.start_ms(nth), grid.end_ms(nth) - last_ms);
+            if known.0 != Some(lie) {
+                known = (Some(lie), Step::new(lie, width_seconds));
+            }
+            let step = known.1;
+            (valid[nth], first[nth], last[nth]) = (true, start, end - 1);
+            (sampled[nth], to_start[nth], to_end[nth]) = (step.sampled, step.to_start, step.to_end);
+            (factor[nth], factor_per_second[nth]) = (step.factor, step.factor_per_second);
         }
-        plan
+        Extrapolation { valid, first, last, sampled, to_start, to_end, factor, factor_per_second }
     }
 }
 
@@ -138,7 +137,7 @@ pub(super) fn extrapolated(
 const LANES: usize = 64;
 
 /// For every step what `of` makes of the window's first value, its growth, and the plan's factor, `sampled` and
-/// `to_start`. Returns whether `of` said so of any step.
+/// `to_start`. Returns the steps, some at a time, among which `of` said so of any.
 #[inline(always)]
 fn grow(
     values: &[f64],
@@ -147,21 +146,23 @@ fn grow(
     of: impl Fn(f64, f64, f64, f64, f64) -> (f64, bool),
     out: &mut [f64],
     valid: &mut [bool],
-) -> bool {
+) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
     valid.copy_from_slice(&plan.valid);
     if values.is_empty() {
         out.fill(0.0);
-        return false;
+        return found;
     }
-    let mut any = false;
     let (mut firsts, mut lasts) = ([0.0; LANES], [0.0; LANES]);
     for (nth, out) in out.chunks_mut(LANES).enumerate() {
         let steps = nth * LANES..nth * LANES + out.len();
+        let mut any = false;
         let indices = plan.first[steps.clone()].iter().zip(&plan.last[steps.clone()]);
         for ((first, last), (&from, &to)) in firsts.iter_mut().zip(&mut lasts).zip(indices) {
             (*first, *last) = (values[from as usize], values[to as usize]);
         }
-        let planned = factors[steps.clone()].iter().zip(&plan.sampled[steps.clone()]).zip(&plan.to_start[steps]);
+        let planned =
+            factors[steps.clone()].iter().zip(&plan.sampled[steps.clone()]).zip(&plan.to_start[steps.clone()]);
         for ((out, (&first, &last)), ((&factor, &sampled), &to_start)) in
             out.iter_mut().zip(firsts.iter().zip(&lasts)).zip(planned)
         {
@@ -169,13 +170,16 @@ fn grow(
             *out = result;
             any |= said;
         }
+        if any {
+            found.push(steps);
+        }
     }
     if valid.contains(&false) {
         for (out, _) in out.iter_mut().zip(valid.iter()).filter(|(_, valid)| !**valid) {
             *out = 0.0;
         }
     }
-    any
+    found
 }
 
 /// Whether a counter's line may meet zero between the window's start and its first sample. The products decide nearly all
@@ -195,7 +199,7 @@ fn counter(
     valid: &mut [bool],
 ) {
     let values = input.values;
-    let any_may_start = vectorized(
+    let may_start = vectorized(
         #[inline(always)]
         || {
             let of = |first: f64, growth: f64, factor: f64, sampled: f64, to_start: f64| {
@@ -216,11 +220,9 @@ fn counter(
         }
         growth * factors[step]
     };
-    if any_may_start {
-        for (step, out) in out.iter_mut().enumerate().filter(|(step, _)| plan.valid[*step]) {
-            let first = values[plan.first[step] as usize];
-            *out = extrapolate(step, first, values[plan.last[step] as usize] - first);
-        }
+    for step in may_start.into_iter().flatten().filter(|step| plan.valid[*step]) {
+        let first = values[plan.first[step] as usize];
+        out[step] = extrapolate(step, first, values[plan.last[step] as usize] - first);
     }
     // Resets are few: the windows that hold one are done again.
     let resets = positions_of_resets(values);

@@ -4,6 +4,11 @@ use std::collections::VecDeque;
 
 use super::{RangeFunction, RangeInput, per_window};
 use crate::kernels::order;
+use crate::kernels::vectorized::vectorized;
+use crate::kernels::windows::Windows;
+
+/// How often windows may look at a sample each before keeping a queue of candidates costs less.
+const LOOKS: usize = 32;
 
 /// Extreme value of each window, or the time in seconds at which it stands (`ts_of_…`: the latest such time).
 ///
@@ -11,14 +16,53 @@ use crate::kernels::order;
 ///
 /// Source: `compareOverTime`, Prometheus 3.14 `promql/functions.go`.
 pub(super) fn extreme(function: RangeFunction, input: &RangeInput, out: &mut [f64], valid: &mut [bool]) {
-    let RangeInput { timestamps_ms, values, .. } = *input;
+    let RangeInput { timestamps_ms, values, windows, .. } = *input;
     let seconds = |index: usize| timestamps_ms[index] as f64 / 1000.0;
     match function {
+        RangeFunction::Max if overlap_little(windows) => each_window(input, |new, old| new > old, out, valid),
+        RangeFunction::Min if overlap_little(windows) => each_window(input, |new, old| new < old, out, valid),
         RangeFunction::Max => positions(input, |new, old| new > old, out, valid, |index| values[index]),
         RangeFunction::Min => positions(input, |new, old| new < old, out, valid, |index| values[index]),
         RangeFunction::TsOfMax => positions(input, |new, old| new >= old, out, valid, seconds),
         _ => positions(input, |new, old| new <= old, out, valid, seconds),
     }
+}
+
+fn overlap_little(windows: &Windows) -> bool {
+    let looks: usize = windows.starts.iter().zip(&windows.ends).map(|(start, end)| (end - start) as usize).sum();
+    let seen = windows.ends.last().zip(windows.starts.first()).map_or(0, |(end, start)| end.saturating_sub(*start));
+    looks <= LOOKS * seen as usize
+}
+
+/// Looks through each window on its own.
+fn each_window(input: &RangeInput, beats: impl Fn(f64, f64) -> bool, out: &mut [f64], valid: &mut [bool]) {
+    vectorized(
+        #[inline(always)]
+        || per_window(input, 1, out, valid, |_, range| best_of(&input.values[range], &beats)),
+    );
+}
+
+/// The value that no other `beats`; of zeros, which are equal, the first. `values` are not empty.
+#[inline(always)]
+fn best_of(values: &[f64], beats: &impl Fn(f64, f64) -> bool) -> f64 {
+    const LANES: usize = 8;
+    let better = |kept: f64, value: f64| if beats(value, kept) { value } else { kept };
+    let (rows, rest) = values.as_chunks::<LANES>();
+    let mut best = [values[0]; LANES];
+    for row in rows {
+        for (kept, value) in best.iter_mut().zip(row) {
+            *kept = better(*kept, *value);
+        }
+    }
+    let best = best.iter().chain(rest).copied().fold(values[0], better);
+    // Nothing beats NaN; and lanes do not tell which of two zeros comes first.
+    if best.is_nan() || best == 0.0 { first_best_of(values, beats) } else { best }
+}
+
+/// [`best_of`] in order.
+#[inline(never)]
+fn first_best_of(values: &[f64], beats: &impl Fn(f64, f64) -> bool) -> f64 {
+    values.iter().fold(f64::NAN, |kept, &value| if beats(value, kept) || kept.is_nan() { value } else { kept })
 }
 
 /// Finds each window's extreme position with a queue of candidates: a sample leaves it when a later one `beats` it.
