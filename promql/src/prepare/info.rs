@@ -2,7 +2,8 @@
 //! is computed while preparing.
 //!
 //! Source: Prometheus 3.15 `promql/info.go`; 3.14.0 neither looks info series up at the times of the selectors nor leaves out
-//! names that are to be dropped, which its scripts already ask for.
+//! names that are to be dropped, which its scripts already ask for, and where some series lack an identifying label, it does not
+//! find those that describe them.
 
 use std::sync::Arc;
 
@@ -86,41 +87,12 @@ impl Preparer {
         let node = self.vector(vector, evaluation).await?;
         let table = Arc::clone(&node.table);
         let base = self.collect(node).await?;
-        let (info_table, info) = match self.identities(&base, &table, &data)? {
-            None => (Arc::new(SeriesTable::default()), Grid::new(Vec::new())),
-            Some(identities) => {
-                let node = self.info_series(identities, &data, pin, evaluation)?;
-                (Arc::clone(&node.table), self.collect(node).await?)
-            }
-        };
-        combine(&base, &table, &info, &info_table, &data, evaluation.steps.count)
-    }
-
-    /// Matchers for the identifying labels that occur; `None` where none does.
-    fn identities(
-        &self,
-        base: &Grid,
-        table: &SeriesTable,
-        data: &DataLabels,
-    ) -> Result<Option<Vec<Matcher>>, QueryError> {
-        let mut matchers = Vec::new();
-        for name in IDENTIFYING {
-            let mut values: Vec<&str> = base
-                .rows()
-                .filter(Row::has_samples)
-                .map(|row| &table.labels()[row.series as usize])
-                .filter(|labels| !data.is_info(labels))
-                .map(|labels| labels.get(name))
-                .filter(|value| !value.is_empty())
-                .collect();
-            values.sort_unstable();
-            values.dedup();
-            if !values.is_empty() {
-                let pattern: Vec<String> = values.into_iter().map(quote_meta).collect();
-                matchers.push(matcher(MatchOp::Regex, name, &pattern.join("|"))?);
-            }
+        let mut info = Vec::new();
+        for identities in identities(&base, &table, &data)? {
+            let node = self.info_series(identities, &data, pin, evaluation)?;
+            info.push((Arc::clone(&node.table), self.collect(node).await?));
         }
-        Ok((!matchers.is_empty()).then_some(matchers))
+        combine(&base, &table, &info, &data, evaluation.steps.count)
     }
 
     fn info_series(
@@ -146,6 +118,36 @@ impl Preparer {
     }
 }
 
+/// Matchers for the identities that occur, for each set of identifying labels that some series have and others lack; none for
+/// series that have no such label.
+fn identities(base: &Grid, table: &SeriesTable, data: &DataLabels) -> Result<Vec<Vec<Matcher>>, QueryError> {
+    let mut identities: Vec<[&str; 2]> = base
+        .rows()
+        .filter(Row::has_samples)
+        .map(|row| &table.labels()[row.series as usize])
+        .filter(|labels| !data.is_info(labels))
+        .map(identity)
+        .collect();
+    let has = |[instance, job]: &[&str; 2]| (!instance.is_empty(), !job.is_empty());
+    identities.sort_unstable_by_key(|identity| (has(identity), *identity));
+    let sets = identities.chunk_by(|one, other| has(one) == has(other)).filter(|set| has(&set[0]) != (false, false));
+    sets.map(|set| {
+        (0..IDENTIFYING.len()).map(|at| one_of(IDENTIFYING[at], set.iter().map(|identity| identity[at]))).collect()
+    })
+    .collect()
+}
+
+/// A matcher for these values, or for none where they are empty.
+fn one_of<'a>(name: &str, values: impl Iterator<Item = &'a str>) -> Result<Matcher, QueryError> {
+    let mut values: Vec<&str> = values.collect();
+    values.sort_unstable();
+    values.dedup();
+    match values.as_slice() {
+        [""] => Ok(Matcher::equal(name, "")),
+        _ => matcher(MatchOp::Regex, name, &values.into_iter().map(quote_meta).collect::<Vec<_>>().join("|")),
+    }
+}
+
 /// Go's `regexp.QuoteMeta`.
 fn quote_meta(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len());
@@ -163,9 +165,10 @@ fn identity(labels: &Labels) -> [&str; 2] {
 }
 
 /// Per identity its info series.
-fn by_identity<'a>(info: &'a Grid, table: &'a SeriesTable) -> HashMap<[&'a str; 2], InfoSeries<'a>> {
+fn by_identity(info: &[(Arc<SeriesTable>, Grid)]) -> HashMap<[&str; 2], InfoSeries<'_>> {
     let mut identities: HashMap<[&str; 2], InfoSeries<'_>> = HashMap::new();
-    for row in info.rows().filter(Row::has_samples) {
+    let rows = info.iter().flat_map(|(table, grid)| grid.rows().map(move |row| (table, row)));
+    for (table, row) in rows.filter(|(_, row)| row.has_samples()) {
         let labels = &table.labels()[row.series as usize];
         let metrics = identities.entry(identity(labels)).or_default();
         match metrics.iter_mut().find(|(name, _)| *name == labels.metric_name()) {
@@ -265,12 +268,11 @@ impl Output {
 fn combine(
     base: &Grid,
     table: &SeriesTable,
-    info: &Grid,
-    info_table: &SeriesTable,
+    info: &[(Arc<SeriesTable>, Grid)],
     data: &DataLabels,
     width: usize,
 ) -> Result<Node, QueryError> {
-    let identities = by_identity(info, info_table);
+    let identities = by_identity(info);
     let mut output = Output::default();
     for row in base.rows() {
         let labels = &table.labels()[row.series as usize];
