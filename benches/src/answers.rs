@@ -33,8 +33,17 @@ pub fn close(one: &Value, other: &Value) -> bool {
     compare_value(one, other).is_some()
 }
 
-/// Compares two bodies of `/api/v1/query` or `query_range`; the order of series matters only where `ordered`.
-pub fn compare(ours: &Value, theirs: &Value, ordered: bool) -> Verdict {
+/// What the order of the series of an answer says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    Nothing,
+    /// Which value is the greater one; series of equal values may stand in any order.
+    OfValues,
+    OfSeries,
+}
+
+/// Compares two bodies of `/api/v1/query` or `query_range`.
+pub fn compare(ours: &Value, theirs: &Value, order: Order) -> Verdict {
     if ours["status"] != theirs["status"] {
         return Verdict::Different(format!("status {} and {}: {ours} {theirs}", ours["status"], theirs["status"]));
     }
@@ -58,12 +67,14 @@ pub fn compare(ours: &Value, theirs: &Value, ordered: bool) -> Verdict {
     if ours.len() != theirs.len() {
         return Verdict::Different(format!("{} and {} series", ours.len(), theirs.len()));
     }
-    if ordered {
-        let pairs = ours.iter().zip(&theirs);
-        return worst(pairs.map(|(one, other)| match one["metric"] == other["metric"] {
-            true => compare_series(one, other),
-            false => Verdict::Different(format!("{} stands where {} should", one["metric"], other["metric"])),
-        }));
+    let mut pairs = ours.iter().zip(&theirs);
+    let misplaced = pairs.find(|(one, other)| match order {
+        Order::Nothing => false,
+        Order::OfValues => !close(&one["value"][1], &other["value"][1]),
+        Order::OfSeries => one["metric"] != other["metric"],
+    });
+    if let Some((one, other)) = misplaced {
+        return Verdict::Different(format!("{one} stands where {other} should"));
     }
     let by_labels = |list: &[Value]| -> BTreeMap<String, Value> {
         list.iter().map(|series| (sorted_labels(&series["metric"]), series.clone())).collect()
@@ -158,14 +169,24 @@ mod tests {
     #[test]
     fn differences_are_found() {
         let answer = vector(&[("x", "1"), ("y", "0.1")]);
-        assert_eq!(compare(&answer, &answer, true), Verdict::Same);
         let swapped = vector(&[("y", "0.1"), ("x", "1")]);
-        assert_eq!(compare(&answer, &swapped, false), Verdict::Same);
-        assert!(matches!(compare(&answer, &swapped, true), Verdict::Different(_)));
-        assert!(matches!(compare(&answer, &vector(&[("x", "1")]), false), Verdict::Different(_)));
+        for order in [Order::Nothing, Order::OfValues, Order::OfSeries] {
+            assert_eq!(compare(&answer, &answer, order), Verdict::Same);
+            assert_eq!(compare(&answer, &swapped, order) == Verdict::Same, order == Order::Nothing);
+        }
+        let different = |other: &Value| matches!(compare(&answer, other, Order::Nothing), Verdict::Different(_));
+        assert!(different(&vector(&[("x", "1")])));
+        assert!(different(&vector(&[("x", "1"), ("y", "NaN")])));
         let rounded = vector(&[("x", "1"), ("y", "0.10000000000000002")]);
-        assert!(matches!(compare(&answer, &rounded, false), Verdict::Near(_)));
-        let other = vector(&[("x", "1"), ("y", "NaN")]);
-        assert!(matches!(compare(&answer, &other, false), Verdict::Different(_)));
+        assert!(matches!(compare(&answer, &rounded, Order::Nothing), Verdict::Near(_)));
+    }
+
+    #[test]
+    fn equal_values_have_no_order() {
+        let (one, other) = (vector(&[("x", "1"), ("y", "1")]), vector(&[("y", "1"), ("x", "1")]));
+        assert_eq!(compare(&one, &other, Order::OfValues), Verdict::Same);
+        assert!(matches!(compare(&one, &other, Order::OfSeries), Verdict::Different(_)));
+        let third = vector(&[("x", "1"), ("z", "1")]);
+        assert!(matches!(compare(&one, &third, Order::OfValues), Verdict::Different(_)));
     }
 }

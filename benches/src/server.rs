@@ -1,5 +1,6 @@
 //! Servers under measurement: started on loopback, loaded through remote write, asked over HTTP, ended by process id.
 
+use std::io::Read;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use pilaster_ingest::remote_write::{SeriesToSend, encode_v1};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue};
 use serde_json::Value;
 
 /// Everything of PromQL that is off by default, so that it is measured and compared too.
@@ -61,7 +63,9 @@ impl Server {
         std::fs::write(home.join("prometheus.yml"), "global:\n  scrape_interval: 1m\n")?;
         // The HTTP client wants to be told whose cryptography it uses, even for plain HTTP.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(600)).build()?;
+        let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]);
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(600));
+        let client = client.no_gzip().default_headers(headers).build()?;
         let port = free_port()?;
         let data_dir = home.join("data");
         let child = spawn(kind, program, &home, port, features)?;
@@ -127,14 +131,14 @@ impl Server {
         Asker { url: self.url.clone(), client: self.client.clone() }
     }
 
-    /// The raw body of a GET with parameters, whatever its status.
-    pub async fn get(&self, path: &str, parameters: &[(&str, String)]) -> anyhow::Result<Vec<u8>> {
+    /// The body of a GET with parameters, whatever its status.
+    pub async fn get(&self, path: &str, parameters: &[(&str, String)]) -> anyhow::Result<Body> {
         self.asker().get(path, parameters).await
     }
 
-    /// The same, parsed.
+    /// The same, unpacked and parsed.
     pub async fn get_json(&self, path: &str, parameters: &[(&str, String)]) -> anyhow::Result<Value> {
-        let body = self.get(path, parameters).await?;
+        let body = self.get(path, parameters).await?.unpack()?;
         serde_json::from_slice(&body)
             .with_context(|| format!("{:?} answered {path} with {}", self.kind, String::from_utf8_lossy(&body)))
     }
@@ -204,10 +208,30 @@ pub struct Asker {
 }
 
 impl Asker {
-    /// The raw body of a GET with parameters, whatever its status.
-    pub async fn get(&self, path: &str, parameters: &[(&str, String)]) -> anyhow::Result<Vec<u8>> {
+    /// The body of a GET with parameters, whatever its status.
+    pub async fn get(&self, path: &str, parameters: &[(&str, String)]) -> anyhow::Result<Body> {
         let answer = self.client.get(format!("{}{path}", self.url)).query(parameters).send().await?;
-        Ok(answer.bytes().await?.to_vec())
+        let packed = answer.headers().get(CONTENT_ENCODING).is_some_and(|coding| coding == "gzip");
+        Ok(Body { bytes: answer.bytes().await?.into(), packed })
+    }
+}
+
+/// The body of an answer as it was sent: who measures a server does not wait for its own unpacking.
+#[derive(Debug)]
+pub struct Body {
+    bytes: Vec<u8>,
+    packed: bool,
+}
+
+impl Body {
+    /// What was packed.
+    pub fn unpack(self) -> anyhow::Result<Vec<u8>> {
+        if !self.packed {
+            return Ok(self.bytes);
+        }
+        let mut text = Vec::with_capacity(self.bytes.len() * 4);
+        flate2::read::MultiGzDecoder::new(self.bytes.as_slice()).read_to_end(&mut text)?;
+        Ok(text)
     }
 }
 

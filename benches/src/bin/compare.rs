@@ -2,11 +2,12 @@
 //! prints what loading and queries cost side by side.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use clap::Parser;
-use pilaster_benches::answers::{Verdict, compare};
+use pilaster_benches::answers::{Order, Verdict, compare};
 use pilaster_benches::dataset::{Fleet, INTERVAL_MS};
 use pilaster_benches::server::{Kind, Server, write_request};
 use pilaster_ingest::remote_write::SeriesToSend;
@@ -34,6 +35,12 @@ struct Arguments {
     /// Only load and compare answers.
     #[arg(long)]
     answers_only: bool,
+    /// Then ask every panel once more of servers that have just started, with no block in memory; as root.
+    #[arg(long)]
+    cold: bool,
+    /// When all is measured, print where both listen, and leave them running until interrupted.
+    #[arg(long)]
+    serve: bool,
 }
 
 /// Queries that are compared at an instant and, where that makes sense, over a range.
@@ -121,8 +128,8 @@ const RANGES: &[(&str, i64)] = &[("30 m", 30), ("6 h", 360), ("24 h", 1440), ("7
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let dir = tempfile::tempdir()?;
-    let ours = Server::start(Kind::Pilaster, &arguments.pilaster, dir.path()).await?;
-    let theirs = Server::start(Kind::Prometheus, &arguments.prometheus, dir.path()).await?;
+    let mut ours = Server::start(Kind::Pilaster, &arguments.pilaster, dir.path()).await?;
+    let mut theirs = Server::start(Kind::Prometheus, &arguments.prometheus, dir.path()).await?;
     let now_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis() as i64;
     let end_ms = now_ms / INTERVAL_MS * INTERVAL_MS;
     let start_ms = end_ms - arguments.hours * 3_600_000;
@@ -147,6 +154,13 @@ async fn main() -> anyhow::Result<()> {
             peaks.of(at),
             mib(server.disk_bytes())
         );
+    }
+    if arguments.cold {
+        measure_cold(&arguments, [&mut ours, &mut theirs], end_ms).await?;
+    }
+    if arguments.serve {
+        println!("{} and {}, data end at {}", ours.url, theirs.url, end_ms / 1000);
+        tokio::signal::ctrl_c().await?;
     }
     anyhow::ensure!(different == 0, "{different} answers differ");
     Ok(())
@@ -234,9 +248,10 @@ async fn compare_answers(ours: &Server, theirs: &Server, start_ms: i64, end_ms: 
     for query in QUERIES {
         for at_ms in [end_ms, middle_ms + 7_123] {
             let parameters = [("query", (*query).to_owned()), ("time", seconds(at_ms))];
-            let ordered = query.starts_with("sort") || query.starts_with("topk") || query.starts_with("bottomk");
+            let is_ordered = ["sort", "topk", "bottomk"].iter().any(|call| query.starts_with(call));
+            let order = if is_ordered { Order::OfValues } else { Order::Nothing };
             let (one, other) = both(ours, theirs, "/api/v1/query", &parameters).await?;
-            count(compare(&one, &other, ordered), query, &mut same, &mut near, &mut different);
+            count(compare(&one, &other, order), query, &mut same, &mut near, &mut different);
         }
         let parameters = [
             ("query", (*query).to_owned()),
@@ -245,7 +260,7 @@ async fn compare_answers(ours: &Server, theirs: &Server, start_ms: i64, end_ms: 
             ("step", "73".to_owned()),
         ];
         let (one, other) = both(ours, theirs, "/api/v1/query_range", &parameters).await?;
-        count(compare(&one, &other, false), query, &mut same, &mut near, &mut different);
+        count(compare(&one, &other, Order::Nothing), query, &mut same, &mut near, &mut different);
     }
     println!("answers: {same} the same, {near} within rounding, {different} different");
     Ok(different)
@@ -271,6 +286,51 @@ fn count(verdict: Verdict, query: &str, same: &mut usize, near: &mut usize, diff
     }
 }
 
+/// A query whose latency is measured.
+struct Question {
+    title: String,
+    path: &'static str,
+    /// What it looks back over.
+    minutes: i64,
+    parameters: Vec<(&'static str, String)>,
+}
+
+impl Question {
+    /// Milliseconds until the last byte of the answer is there.
+    async fn ask(&self, server: &Server) -> anyhow::Result<f64> {
+        let begun = Instant::now();
+        server.get(self.path, &self.parameters).await?;
+        Ok(begun.elapsed().as_secs_f64() * 1000.0)
+    }
+}
+
+fn instants(end_ms: i64) -> impl Iterator<Item = Question> {
+    INSTANTS.iter().map(move |(title, query)| Question {
+        title: format!("now: {title}"),
+        path: "/api/v1/query",
+        minutes: 0,
+        parameters: vec![("query", (*query).to_owned()), ("time", seconds(end_ms))],
+    })
+}
+
+/// Panels of a history of so many minutes, the same ones for each range.
+fn panels(history_minutes: i64, end_ms: i64) -> impl Iterator<Item = Question> {
+    let ranges = RANGES.iter().filter(move |(_, minutes)| *minutes <= history_minutes);
+    ranges.flat_map(move |&(range, minutes)| {
+        PANELS.iter().map(move |(title, query)| Question {
+            title: format!("{range}: {title}"),
+            path: "/api/v1/query_range",
+            minutes,
+            parameters: vec![
+                ("query", (*query).to_owned()),
+                ("start", seconds(end_ms - minutes * 60_000)),
+                ("end", seconds(end_ms)),
+                ("step", (minutes * 60 / 1000).max(15).to_string()),
+            ],
+        })
+    })
+}
+
 async fn measure(arguments: &Arguments, ours: &Server, theirs: &Server, end_ms: i64) -> anyhow::Result<()> {
     let titles = ["query", "Pilaster", "Prometheus", "ratio", "first", "first", "ratio", "cpu ratio"];
     let [query, ours_title, theirs_title, ratio, ours_first, theirs_first, first_ratio, cpu] = titles;
@@ -279,41 +339,49 @@ async fn measure(arguments: &Arguments, ours: &Server, theirs: &Server, end_ms: 
         "{query:<26} {ours_title:>10} {theirs_title:>10} {ratio:>7} {ours_first:>10} {theirs_first:>10} \
          {first_ratio:>7} {cpu:>9}"
     );
-    for (title, query) in INSTANTS {
-        let parameters = vec![("query", (*query).to_owned()), ("time", seconds(end_ms))];
-        measure_one(arguments, [ours, theirs], &format!("now: {title}"), "/api/v1/query", &parameters).await?;
+    for question in instants(end_ms).chain(panels(arguments.hours * 60, end_ms)) {
+        measure_one(arguments, [ours, theirs], &question).await?;
     }
-    for (range, minutes) in RANGES.iter().filter(|(_, minutes)| *minutes <= arguments.hours * 60) {
-        for (title, query) in PANELS {
-            let parameters = vec![
-                ("query", (*query).to_owned()),
-                ("start", seconds(end_ms - minutes * 60_000)),
-                ("end", seconds(end_ms)),
-                ("step", (minutes * 60 / 1000).max(15).to_string()),
-            ];
-            let title = format!("{range}: {title}");
-            measure_one(arguments, [ours, theirs], &title, "/api/v1/query_range", &parameters).await?;
+    Ok(())
+}
+
+/// Asks each panel that reads blocks of servers that have just started and have read none.
+async fn measure_cold(arguments: &Arguments, servers: [&mut Server; 2], end_ms: i64) -> anyhow::Result<()> {
+    let titles = ["query", "Pilaster", "Prometheus", "ratio"];
+    let [query, ours_title, theirs_title, ratio] = titles;
+    println!("\nmilliseconds: the first query of a server that reads blocks, none of which is in memory");
+    println!("{query:<26} {ours_title:>10} {theirs_title:>10} {ratio:>7}");
+    let (_, shortest) = RANGES[0];
+    let far: Vec<Question> =
+        panels(arguments.hours * 60, end_ms).filter(|question| question.minutes > shortest).collect();
+    let first_end_ms = end_ms - arguments.hours * 3_600_000 + shortest * 60_000;
+    let oldest: Vec<Question> = panels(shortest, first_end_ms).collect();
+    let mut times = vec![[0.0; 2]; far.len()];
+    for (at, server) in servers.into_iter().enumerate() {
+        for ((question, times), of_oldest) in far.iter().zip(&mut times).zip(oldest.iter().cycle()) {
+            server.restart()?;
+            server.wait_ready(Duration::from_secs(600)).await?;
+            // The same of the begin of the history, so that the program itself is in memory.
+            of_oldest.ask(server).await?;
+            anyhow::ensure!(Command::new("sync").status()?.success(), "sync failed");
+            std::fs::write("/proc/sys/vm/drop_caches", "3").context("the system's caches are root's to empty")?;
+            times[at] = question.ask(server).await?;
         }
+    }
+    for (question, [ours, theirs]) in far.iter().zip(times) {
+        println!("{:<26} {ours:>10.2} {theirs:>10.2} {:>6.1}x", question.title, theirs / ours);
     }
     Ok(())
 }
 
 /// Prints one line of the table.
-async fn measure_one(
-    arguments: &Arguments,
-    servers: [&Server; 2],
-    title: &str,
-    path: &str,
-    parameters: &[(&str, String)],
-) -> anyhow::Result<()> {
+async fn measure_one(arguments: &Arguments, servers: [&Server; 2], question: &Question) -> anyhow::Result<()> {
     let (mut medians, mut firsts, mut cpu) = ([0.0; 2], [0.0; 2], [0.0; 2]);
     for (at, server) in servers.into_iter().enumerate() {
         let mut times = Vec::new();
         let before = server.usage().cpu_seconds;
         for _ in 0..arguments.runs.max(1) {
-            let begun = Instant::now();
-            server.get(path, parameters).await?;
-            times.push(begun.elapsed().as_secs_f64() * 1000.0);
+            times.push(question.ask(server).await?);
         }
         cpu[at] = server.usage().cpu_seconds - before;
         firsts[at] = *times.first().context("no run")?;
@@ -323,7 +391,8 @@ async fn measure_one(
     // Processor time is counted in hundredths of a second.
     let cpu = if cpu[0] >= 0.05 { format!("{:8.1}x", cpu[1] / cpu[0]) } else { "-".to_owned() };
     println!(
-        "{title:<26} {:>10.2} {:>10.2} {:>6.1}x {:>10.2} {:>10.2} {:>6.1}x {cpu:>9}",
+        "{:<26} {:>10.2} {:>10.2} {:>6.1}x {:>10.2} {:>10.2} {:>6.1}x {cpu:>9}",
+        question.title,
         medians[0],
         medians[1],
         medians[1] / medians[0],

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::answers::{Verdict, compare, notes};
+use crate::answers::{Order, Verdict, compare, notes};
 use crate::judge::rewrite::{argument_length, with_labels_of_absent, with_offsets_in_at};
 use crate::judge::steps::Steps;
 
@@ -77,7 +77,7 @@ pub fn known(difference: &Difference<'_>) -> Vec<Known> {
         ),
         // Its sort is not stable. An instant query has the same values, of other series.
         (
-            !is_range && ["sort(", "sort_desc("].iter().any(|call| query.contains(call)) && same_values(ours, theirs),
+            !is_range && is_sorted(query) && same_values(ours, theirs),
             "which of equal values is kept behind sort: Prometheus leaves equal ones in no order",
             Proof::Answers,
         ),
@@ -92,7 +92,7 @@ pub fn known(difference: &Difference<'_>) -> Vec<Known> {
             query.starts_with("sort_by_label")
                 && missing_sort_label(query, theirs)
                 && !cells_are_equal
-                && compare(ours, theirs, false) == Verdict::Same,
+                && compare(ours, theirs, Order::Nothing) == Verdict::Same,
             "Prometheus has no order between a missing label and a present one",
             Proof::Answers,
         ),
@@ -114,11 +114,19 @@ pub fn known(difference: &Difference<'_>) -> Vec<Known> {
             "Prometheus 3.14 looks info series up at other times than what they describe, and restores dropped names",
             Proof::Newer,
         ),
-        // Which of them come first is the order of a Go map there. Of dozens, ours are hardly ever drawn together.
+        // Which of them come first is the order of a Go map there; a range query sorts nothing. Of dozens, ours are hardly
+        // ever drawn together.
         (
-            query.contains("limitk") && query.contains("info("),
-            "which series limitk keeps beside info(): Prometheus has them in no order",
+            query.contains("limitk") && (query.contains("info(") || is_range && is_sorted(query)),
+            "which series limitk keeps beside info(), or behind sort in a range: Prometheus has them in no order",
             Proof::Unordered,
+        ),
+        // Its preprocessing, which takes parentheses away, leaves parameters of aggregations out. Nothing but such places
+        // differs.
+        (
+            cells_are_equal && only_parentheses_between(query, ours, theirs),
+            "Prometheus points at the parentheses around an argument in the parameter of an aggregation",
+            Proof::Answers,
         ),
         // Its preprocessing leaves parameters of aggregations out: what `@` pins there moves with the steps, and
         // `@ start()` and `@ end()` mean nothing.
@@ -158,7 +166,7 @@ pub fn cells(answer: &Value) -> BTreeSet<String> {
 
 /// Whether the answers differ in notes only, and ours has more of those that an operator between two vectors makes
 /// where theirs has one of the same operator.
-fn only_more_operator_notes(ours: &Value, theirs: &Value) -> bool {
+pub fn only_more_operator_notes(ours: &Value, theirs: &Value) -> bool {
     const OPERATOR_NOTES: [&str; 3] = [
         "incompatible sample types encountered",
         "incompatible bucket layout encountered",
@@ -212,6 +220,26 @@ fn per_step_argument_over_fixed_subquery(query: &str) -> bool {
     CALLS.iter().any(|call| query.contains(call)) && query.contains(":") && query.contains(" @ ")
 }
 
+fn is_sorted(query: &str) -> bool {
+    ["sort(", "sort_desc("].iter().any(|call| query.contains(call))
+}
+
+/// Whether notes are the same but for places: theirs before the parentheses around what ours point at.
+fn only_parentheses_between(query: &str, ours: &Value, theirs: &Value) -> bool {
+    let inside = |note: &String| -> Option<String> {
+        let (text, column) = note.strip_suffix(')')?.rsplit_once(" (1:")?;
+        let behind = query.get(column.parse::<usize>().ok()?.checked_sub(1)?..)?.trim_start_matches('(');
+        Some(format!("{text} (1:{})", query.len() - behind.len() + 1))
+    };
+    let agree = |kind: &str| {
+        let (ours, theirs) = (notes(ours, kind), notes(theirs, kind));
+        let moved = |note: &String| if ours.contains(note) { Some(note.clone()) } else { inside(note) };
+        theirs.iter().map(moved).collect::<Option<BTreeSet<String>>>().is_some_and(|moved| moved == ours)
+    };
+    let differ = |kind: &str| notes(ours, kind) != notes(theirs, kind);
+    (differ("warnings") || differ("infos")) && agree("warnings") && agree("infos")
+}
+
 fn missing_sort_label(query: &str, answer: &Value) -> bool {
     let Some((_, labels)) = query.rsplit_once("), \"") else { return false };
     let labels: Vec<&str> = labels.split('"').filter(|label| label.chars().all(char::is_alphanumeric)).collect();
@@ -243,7 +271,8 @@ mod tests {
     use super::*;
 
     fn names(query: &str, ours: &Value, theirs: &Value) -> Vec<&'static str> {
-        let cells = compare(ours, theirs, query.starts_with("sort_by_label"));
+        let order = if query.starts_with("sort_by_label") { Order::OfSeries } else { Order::Nothing };
+        let cells = compare(ours, theirs, order);
         let steps = Steps { start_ms: 0, end_ms: 0, step_ms: 0 };
         let difference = Difference { query, steps, ours, theirs, cells: &cells };
         known(&difference).into_iter().map(|known| known.name).collect()
@@ -284,6 +313,21 @@ mod tests {
         assert_eq!(cells(&result([0, 1])), cells(&result([1, 0])));
         let (one, other) = (vector(&[(json!({}), "1")]), vector(&[(json!({}), "2")]));
         assert!(cells(&one).is_disjoint(&cells(&other)));
+    }
+
+    #[test]
+    fn places_differ_by_parentheses_only() {
+        let query = "quantile(scalar(quantile_over_time(((0.5)), x[5m])), y)";
+        let answer = |notes: &[&str]| {
+            let mut answer = vector(&[]);
+            answer["infos"] = json!(notes);
+            answer
+        };
+        let names = |ours: &[&str], theirs: &[&str]| names(query, &answer(ours), &answer(theirs));
+        assert_eq!(names(&["a (1:38)", "b"], &["a (1:36)", "b"]).len(), 1);
+        for theirs in [["a (1:34)", "b"], ["c (1:36)", "b"], ["a (1:36)", "c"], ["a (1:36)", "a (1:37)"]] {
+            assert_eq!(names(&["a (1:38)", "b"], &theirs), Vec::<&str>::new(), "{theirs:?}");
+        }
     }
 
     #[test]
