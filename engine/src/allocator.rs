@@ -56,8 +56,25 @@ unsafe impl GlobalAlloc for Allocator {
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: as promised to us.
-        unsafe { MiMalloc.realloc(block, layout, asked(size)) }
+        if layout.size() <= LARGE {
+            // SAFETY: as promised to us.
+            return unsafe { MiMalloc.realloc(block, layout, asked(size)) };
+        }
+        // mimalloc would move what lies behind a large block along with it, and touch what never was.
+        // SAFETY: `block` is as long as `layout` and as the block that it is, the new one as long as `size`, and no block is
+        // part of another; sizes near `isize::MAX` are as the caller has checked them.
+        unsafe {
+            let there = mi_usable_size(block);
+            if asked(size) <= there && asked(size) >= there / 2 {
+                return block;
+            }
+            let moved = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
+            if !moved.is_null() {
+                moved.copy_from_nonoverlapping(block, layout.size().min(size));
+                self.dealloc(block, layout);
+            }
+            moved
+        }
     }
 }
 
@@ -71,6 +88,7 @@ const PURGE_DELAY_MS: c_long = 10;
 unsafe extern "C" {
     fn mi_option_set(option: c_int, value: c_long);
     fn mi_collect(force: bool);
+    fn mi_usable_size(block: *const u8) -> usize;
 }
 
 /// Call it first: it holds for memory that is touched later.
@@ -125,7 +143,6 @@ mod tests {
 
     unsafe extern "C" {
         fn mi_option_get(option: c_int) -> c_long;
-        fn mi_usable_size(block: *const u8) -> usize;
     }
 
     #[test]
@@ -146,6 +163,26 @@ mod tests {
     fn no_huge_pages_are_asked_for() {
         // SAFETY: takes numbers only.
         assert_eq!(unsafe { libc::prctl(libc::PR_GET_THP_DISABLE, 0, 0, 0, 0) }, 1);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_lies_behind_a_large_block_is_not_touched_when_it_moves() {
+        const MANY: usize = 500;
+        let resident = || {
+            let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+            pages.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
+        };
+        let before = resident();
+        let used = vec![7; LARGE + 1];
+        let moved = |_| {
+            let mut block = used.clone();
+            block.reserve_exact(8 * ALONE);
+            assert_eq!(block, used);
+            block
+        };
+        let blocks: Vec<Vec<u8>> = (0..MANY).map(moved).collect();
+        assert!(resident() - before < MANY * ALONE / 2, "{} blocks", blocks.len());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use pilaster_sql::SqlService;
 use pilaster_storage::{RetentionLimits, Snapshot, Store};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use crate::api::gzip::Packers;
 use crate::config::Config;
 use crate::flags::Flags;
 use crate::metrics::ServerMetrics;
@@ -79,6 +80,8 @@ pub struct App {
     /// For threads that are done with something: gives back memory that they keep.
     pub thread_rests: fn(),
     pub gate: Semaphore,
+    /// Compress answers.
+    pub packers: Packers,
     config: RwLock<Arc<Config>>,
     last_reload: Mutex<LastReload>,
     replay: Mutex<Replay>,
@@ -113,6 +116,7 @@ impl App {
             queries: setup.queries,
             thread_rests: setup.thread_rests,
             gate: Semaphore::new(concurrency),
+            packers: Packers::new(std::thread::available_parallelism().map_or(1, usize::from)),
             config: RwLock::new(Arc::new(setup.config)),
             last_reload: Mutex::new(LastReload { successful: true, at: now }),
             replay: Mutex::default(),

@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderMap, header};
 use flate2::{Compress, Compression, Crc, FlushCompress};
+use parking_lot::Mutex;
 
 /// RFC 1952: deflate, no flags, no time, compressed fast, on no system in particular.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255];
@@ -20,7 +21,7 @@ pub struct Packed {
 pub struct Packer(Compress);
 
 impl Packer {
-    pub fn new() -> Packer {
+    fn new() -> Packer {
         Packer(Compress::new(Compression::fast(), false))
     }
 
@@ -39,6 +40,51 @@ impl Packer {
                 return Some(Packed { deflated, crc });
             }
             deflated.reserve(deflated.capacity() / 2);
+        }
+    }
+}
+
+/// Packers for one body after another: what a new one needs, a third of a megabyte, takes longer to make than to pack a small
+/// body with it.
+#[derive(Debug)]
+pub struct Packers {
+    idle: Mutex<Vec<Packer>>,
+    most_idle: usize,
+}
+
+impl Packers {
+    /// Keeps so many at most while nobody uses them.
+    pub fn new(most_idle: usize) -> Packers {
+        Packers { idle: Mutex::default(), most_idle }
+    }
+
+    /// One for as long as it is held.
+    pub fn lend(&self) -> Lent<'_> {
+        let idle = self.idle.lock().pop();
+        Lent { packer: Some(idle.unwrap_or_else(Packer::new)), home: self }
+    }
+}
+
+/// See [`Packers::lend`].
+#[derive(Debug)]
+pub struct Lent<'a> {
+    /// There until it goes home.
+    packer: Option<Packer>,
+    home: &'a Packers,
+}
+
+impl Lent<'_> {
+    /// [`Packer::pack`]
+    pub fn pack(&mut self, piece: &[u8]) -> Option<Packed> {
+        self.packer.as_mut()?.pack(piece)
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let mut idle = self.home.idle.lock();
+        if idle.len() < self.home.most_idle {
+            idle.extend(self.packer.take());
         }
     }
 }
@@ -97,6 +143,18 @@ mod tests {
         let packed = packer.pack(&text).unwrap().deflated;
         assert!(packed.len() < text.len() / 2);
         assert_eq!(packed, Packer::new().pack(&text).unwrap().deflated);
+    }
+
+    #[test]
+    fn packers_are_lent_again() {
+        let packers = Packers::new(2);
+        let mut lent: Vec<Lent<'_>> = (0..3).map(|_| packers.lend()).collect();
+        let packed: Vec<Packed> = lent.iter_mut().map(|packer| packer.pack(b"one").unwrap()).collect();
+        assert_eq!(unpacked(&join(&packed)), b"oneoneone");
+        drop(lent);
+        assert_eq!(packers.idle.lock().len(), 2);
+        assert_eq!(packers.lend().pack(b"one").unwrap().deflated, packed[0].deflated);
+        assert_eq!(packers.idle.lock().len(), 2);
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod admin;
 pub mod error;
 mod exemplars;
 mod federate;
-mod gzip;
+pub mod gzip;
 pub mod json;
 mod lifecycle;
 pub mod output;

@@ -11,8 +11,8 @@ use pilaster_promql::source::SourceError;
 use pilaster_promql::{Output, QueryError, QueryLimits, QueryValue};
 
 use super::error::{ApiError, ErrorType};
-use super::gzip::{self, Packer};
-use super::output::{StatsDetail, Timings, piece_count, query_body, query_pieces};
+use super::gzip::{self, Packers};
+use super::output::{StatsDetail, Timings, query_body, query_pieces};
 use super::params::{Params, parse_duration_ns};
 use super::{json_response, success_value};
 use crate::app::{App, now_ms};
@@ -153,22 +153,26 @@ impl Request {
             .map_err(|_| ApiError::new(ErrorType::Timeout, "query timed out in query queue"))?
             .map_err(|_| ApiError::new(ErrorType::Canceled, "query was canceled in query queue"))?;
         let queued = arrived.elapsed();
-        let metrics = app.clone();
-        let task = app.queries.spawn(async move {
+        let queries = &app.queries;
+        let app = app.clone();
+        let task = queries.spawn(async move {
             let mut output = evaluate.await.map_err(refusal)?;
             let took = arrived.elapsed();
             let slices = [("queue_time", queued), ("inner_eval", output.stats.elapsed)];
             for (slice, duration) in slices {
-                metrics.metrics.query_seconds.with(&[slice]).observe(duration.as_secs_f64());
+                app.metrics.query_seconds.with(&[slice]).observe(duration.as_secs_f64());
             }
-            metrics.metrics.language_seconds.with(&["promql"]).observe(took.as_secs_f64());
-            metrics.metrics.query_samples.add(output.stats.samples_read as u64);
-            metrics.metrics.query_samples_read.add(output.stats.samples_read as u64);
+            app.metrics.language_seconds.with(&["promql"]).observe(took.as_secs_f64());
+            app.metrics.query_samples.add(output.stats.samples_read as u64);
+            app.metrics.query_samples_read.add(output.stats.samples_read as u64);
             truncate(&mut output, self.limit);
             output.annotations.warnings.extend(self.warning);
             output.annotations.warnings.extend(source.warnings());
             let timings = Timings { queue: queued.as_secs_f64(), total: took.as_secs_f64() };
-            Ok(if self.gzip { packed(&output, self.stats, &timings) } else { plain(&output, self.stats, &timings) })
+            Ok(match self.gzip {
+                true => packed(&output, self.stats, &timings, &app.packers),
+                false => plain(&output, self.stats, &timings),
+            })
         });
         let answer = AbortOnDrop(task).join().await;
         drop(permit);
@@ -217,12 +221,9 @@ fn plain(output: &Output, stats: StatsDetail, timings: &Timings) -> Response {
     json_response(query_body(output, stats, timings))
 }
 
-/// Compressed, where that is much work: on all threads. What is left is done by the layer around all handlers.
-fn packed(output: &Output, stats: StatsDetail, timings: &Timings) -> Response {
-    if piece_count(&output.value) < 2 {
-        return plain(output, stats, timings);
-    }
-    let pieces = query_pieces(output, stats, timings, Packer::new, |packer, piece| packer.pack(piece));
+/// Compressed, where that is much work on all threads.
+fn packed(output: &Output, stats: StatsDetail, timings: &Timings, packers: &Packers) -> Response {
+    let pieces = query_pieces(output, stats, timings, || packers.lend(), |packer, piece| packer.pack(piece));
     let Some(pieces) = pieces.into_iter().collect::<Option<Vec<_>>>() else { return plain(output, stats, timings) };
     let mut response = json_response(gzip::join(&pieces));
     response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
@@ -307,10 +308,12 @@ mod tests {
 
     #[tokio::test]
     async fn packed_answers_are_the_plain_ones() {
-        for (series, points, by_us) in [(0, 0, false), (1, 11_000, false), (20, 1000, true), (5000, 1, true)] {
+        let packers = Packers::new(1);
+        for (series, points) in [(0, 0), (1, 1), (1, 11_000), (20, 1000), (5000, 1)] {
             let output = answer(series, points);
             let mut bodies = Vec::new();
-            for response in [plain, packed].map(|form| form(&output, StatsDetail::None, &Timings::default())) {
+            let (stats, timings) = (StatsDetail::None, Timings::default());
+            for response in [plain(&output, stats, &timings), packed(&output, stats, &timings, &packers)] {
                 let packed = response.headers().get(header::CONTENT_ENCODING).is_some();
                 let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
                 let mut text = Vec::new();
@@ -320,7 +323,7 @@ mod tests {
                 }
                 bodies.push((packed, text));
             }
-            assert_eq!((bodies[0].0, bodies[1].0), (false, by_us), "{series} x {points}");
+            assert_eq!((bodies[0].0, bodies[1].0), (false, true), "{series} x {points}");
             assert!(bodies[0].1 == bodies[1].1, "{series} x {points}");
         }
     }
