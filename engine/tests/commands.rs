@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use server::{Peer, Pilaster, binary, free_port, program};
+use server::{Peer, Pilaster, binary, free_port, program, prometheus_3};
 
 /// 2025-11-20T00:00:00Z.
 const START_S: i64 = 1_763_596_800;
@@ -166,7 +166,7 @@ fn damaged_directories_give_a_part_of_the_truth(theirs: &Path, truth: &BTreeSet<
 }
 
 fn remote_read_gives_the_same(theirs: &Path, truth: &BTreeSet<String>) {
-    let Some(prometheus) = program("PILASTER_PROMETHEUS", "prometheus") else { return };
+    let Some(prometheus) = prometheus_3() else { return };
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("empty.yml");
     std::fs::write(&config, "global: {}\n").unwrap();

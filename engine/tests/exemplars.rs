@@ -8,7 +8,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use server::{Peer, Pilaster, free_port, program, wait};
+use server::{Peer, Pilaster, free_port, prometheus_3, wait};
 
 const BODY: &str = r#"# TYPE requests counter
 requests_total{path="/a"} 5 # {trace_id="t1"} 1.5 1700000000.25
@@ -135,7 +135,7 @@ fn exemplars_are_those_of_a_real_prometheus_and_survive_a_kill() {
     // GET and POST are the same.
     let posted = ours.form("/api/v1/query_exemplars", &[("query", QUERIES[0]), ("start", "1600000000")]);
     assert_eq!(posted, serde_json::from_str::<Value>(&before[0].1).unwrap());
-    if let Some(prometheus) = program("PILASTER_PROMETHEUS", "prometheus") {
+    if let Some(prometheus) = prometheus_3() {
         let port = free_port();
         let mut command = Command::new(prometheus);
         command.args(flags).arg(format!("--web.listen-address=127.0.0.1:{port}"));

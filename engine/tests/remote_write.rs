@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use server::answers::differences;
-use server::{Peer, Pilaster, free_port, program, wait};
+use server::{Peer, Pilaster, free_port, prometheus_3, wait};
 
 /// Questions for both; `$T` is a time that both have reached.
 const QUERIES: &[&str] = &[
@@ -79,7 +79,7 @@ const COUNTS: [&str; 4] =
 
 #[test]
 fn answers_are_those_of_the_prometheus_that_sends() {
-    let Some(prometheus) = program("PILASTER_PROMETHEUS", "prometheus") else { return };
+    let Some(prometheus) = prometheus_3() else { return };
     let dir = tempfile::tempdir().unwrap();
     // Without a file it would scrape itself.
     let empty = dir.path().join("empty.yml");
