@@ -5,9 +5,10 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::ledger::{Ledger, client, now_ms, number, read};
-use crate::server::{Server, free_port};
+use crate::server::Server;
 use crate::torn::copy;
 
 const HOUR_MS: i64 = 3_600_000;
@@ -32,12 +33,13 @@ async fn build(client: &reqwest::Client, end_ms: i64) -> (tempfile::TempDir, Led
     let dir = tempfile::tempdir().unwrap();
     let mut ledger = Ledger::default();
     for life in 0..2 {
-        let mut server = Server::start(dir.path(), free_port());
+        let mut server = Server::start(dir.path());
         server.wait_ready(client).await;
         // What the life before left is flushed first.
-        let flushed = |metrics: String| life == 0 || metrics.contains("prometheus_tsdb_head_truncations_total 1");
-        while !flushed(metrics(client, &server.url).await) {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while life > 0 && metrics(client, &server.url).await.contains("prometheus_tsdb_head_truncations_total 0") {
+            assert!(Instant::now() < deadline, "nothing is flushed\n{}", server.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         for step in 0..20 {
             let timestamp_ms = end_ms - (20 - step) * HOUR_MS / 2 - (1 - life) * 10 * HOUR_MS;
@@ -86,7 +88,7 @@ async fn a_flipped_bit_is_recovered_or_reported() {
         let mut content = std::fs::read(dir.path().join(name)).unwrap();
         content[byte as usize] ^= 1 << bit;
         std::fs::write(dir.path().join(name), content).unwrap();
-        let mut server = Server::start(dir.path(), free_port());
+        let mut server = Server::start(dir.path());
         let file_name = name.file_name().unwrap().to_string_lossy().into_owned();
         server.wait_ready(&client).await;
         if name.ends_with("manifest.jsonl") {
@@ -129,7 +131,7 @@ async fn a_block_that_is_gone_is_set_aside_and_answers_say_so() {
     let all = files(&dir.path().join("data/samples"));
     let blocks: Vec<_> = all.iter().filter(|(path, _)| path.extension().is_some_and(|e| e == "parquet")).collect();
     std::fs::write(&blocks[0].0, b"not what was written").unwrap();
-    let mut server = Server::start(dir.path(), free_port());
+    let mut server = Server::start(dir.path());
     server.wait_ready(&client).await;
     let log = server.log();
     assert!(log.contains("set aside"), "{log}");

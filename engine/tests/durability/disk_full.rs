@@ -8,7 +8,7 @@ use pilaster_ingest::remote_write::{SeriesToSend, encode_v1};
 use pilaster_model::Labels;
 use reqwest::StatusCode;
 
-use crate::server::{Server, free_port};
+use crate::server::Server;
 
 /// A small file system of its own, unmounted at the end.
 struct SmallDisk(tempfile::TempDir);
@@ -63,7 +63,7 @@ async fn a_full_disk_refuses_writes_and_recovers() {
     };
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap();
-    let mut server = Server::start(disk.path(), free_port());
+    let mut server = Server::start(disk.path());
     server.wait_ready(&client).await;
     let now_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as i64;
     let mut next_ms = now_ms - 3_600_000;
@@ -94,7 +94,7 @@ async fn a_full_disk_refuses_writes_and_recovers() {
     acknowledged += 1;
     assert_eq!(stored(&client, &server.url).await, acknowledged);
     server.kill();
-    let mut server = Server::start(disk.path(), free_port());
+    let mut server = Server::start(disk.path());
     server.wait_ready(&client).await;
     assert_eq!(stored(&client, &server.url).await, acknowledged, "after a kill");
 }

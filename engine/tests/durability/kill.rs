@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::ledger::{client, number};
 use crate::load::Load;
-use crate::server::{SNAPSHOTS, Server, Setup, free_port};
+use crate::server::{SNAPSHOTS, Server, Setup};
 use crate::target::Target;
 
 const TARGETS: usize = 4;
@@ -17,7 +17,7 @@ const TARGETS: usize = 4;
 async fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
     let kills = number("PILASTER_KILLS", 25);
     let dir = tempfile::tempdir().unwrap();
-    let (port, client) = (free_port(), client());
+    let client = client();
     let mut targets = Vec::new();
     // What is written goes through weeks, what is scraped is of now: together they are out of order.
     let mut config = "storage:\n  tsdb:\n    out_of_order_time_window: 400d\nscrape_configs:\n".to_owned();
@@ -33,7 +33,7 @@ async fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
     let setup = Setup { config: &config, flags: &[] };
     let mut load = Load::new(4, 25, 10_000, false);
     let mut during_recovery = 0;
-    let mut server = Server::start_with(dir.path(), port, &setup);
+    let mut server = Server::start_with(dir.path(), &setup);
     for round in 0..kills as u64 {
         if round % 5 == 4 {
             // Before it is ready, or about when it is.
@@ -51,7 +51,7 @@ async fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
             .await;
         }
         server.kill();
-        server = Server::start_with(dir.path(), port, &setup);
+        server = Server::start_with(dir.path(), &setup);
         if round % 100 == 99 {
             server.wait_ready(&client).await;
             load.check(&client, &server).await;
@@ -104,13 +104,13 @@ async fn read(client: &reqwest::Client, url: &str, series: &str) -> BTreeMap<i64
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn starts_from_head_snapshots_have_all_that_was_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
-    let (port, client) = (free_port(), client());
+    let client = client();
     let config = "storage:\n  tsdb:\n    out_of_order_time_window: 400d\n";
     let setup = Setup { config, flags: &[SNAPSHOTS] };
     // Who is told to end may refuse.
     let mut load = Load::new(4, 25, 10_000, true);
     let mut from_snapshots = 0;
-    let mut server = Server::start_with(dir.path(), port, &setup);
+    let mut server = Server::start_with(dir.path(), &setup);
     for round in 0..12u64 {
         server.wait_ready(&client).await;
         from_snapshots += u64::from(!server.log().contains(" restored_samples=0 "));
@@ -125,7 +125,7 @@ async fn starts_from_head_snapshots_have_all_that_was_acknowledged() {
             }
         })
         .await;
-        server = Server::start_with(dir.path(), port, &setup);
+        server = Server::start_with(dir.path(), &setup);
     }
     server.wait_ready(&client).await;
     load.check(&client, &server).await;

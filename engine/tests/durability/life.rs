@@ -8,7 +8,7 @@ use reqwest::StatusCode;
 
 use crate::damage::metrics;
 use crate::ledger::{Ledger, post, read};
-use crate::server::{Server, free_port};
+use crate::server::Server;
 
 const HOUR_MS: i64 = 3_600_000;
 /// From the first sample to the last.
@@ -18,7 +18,7 @@ const SERIES: std::ops::Range<u32> = 0..4;
 /// How the life before ended up: a directory whose log is ready to be flushed and merged.
 pub async fn before(client: &reqwest::Client, dir: &Path, start_ms: i64) -> Ledger {
     let mut ledger = Ledger::default();
-    let mut server = Server::start(dir, free_port());
+    let mut server = Server::start(dir);
     server.wait_ready(client).await;
     for half in 0..2 * (HOURS - 4) {
         let timestamp_ms = start_ms + half * HOUR_MS / 2;
@@ -90,7 +90,7 @@ async fn patiently(server: &Server, mut ask: impl AsyncFnMut() -> Option<StatusC
 pub async fn check_after(client: &reqwest::Client, dir: &Path, ledger: &Ledger, start_ms: i64, what: &str) {
     // Twice: recovery itself must leave things in order.
     for _ in 0..2 {
-        let mut server = Server::start(dir, free_port());
+        let mut server = Server::start(dir);
         server.wait_ready(client).await;
         let there = read(client, &server.url, start_ms + HOURS * HOUR_MS, 1).await;
         let there = there.unwrap_or_else(|error| panic!("{what}: {error}"));

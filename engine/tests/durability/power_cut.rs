@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::disk::Disk;
 use crate::ledger::{client, number};
 use crate::load::Load;
-use crate::server::{Server, Setup, free_port};
+use crate::server::{Server, Setup};
 
 /// A server told to be content with what the operating system has, as Prometheus is: the test must notice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -20,7 +20,7 @@ async fn a_server_that_does_not_wait_for_the_disk_is_found_out() {
     let client = client();
     let mut load = Load::new(2, 10, 30_000, true);
     let setup = Setup { flags: &["--storage.tsdb.wal-sync=written"], config: "" };
-    let mut server = Server::start_with(&disk.path(), free_port(), &setup);
+    let mut server = Server::start_with(&disk.path(), &setup);
     server.wait_ready(&client).await;
     let url = server.url.clone();
     load.during(&client, &url, async |void| {
@@ -32,7 +32,7 @@ async fn a_server_that_does_not_wait_for_the_disk_is_found_out() {
     .await;
     drop(server);
     disk.power_on();
-    let mut server = Server::start_with(&disk.path(), free_port(), &setup);
+    let mut server = Server::start_with(&disk.path(), &setup);
     server.wait_ready(&client).await;
     let lost = load.compare(&client, &server).await;
     assert!(lost.is_err_and(|error| error.contains("lost")), "of {} samples none is lost", load.acknowledged());
@@ -46,12 +46,12 @@ async fn a_power_cut_loses_nothing_acknowledged() {
         return;
     };
     let cuts = number("PILASTER_POWER_CUTS", 8) as u64;
-    let (port, client) = (free_port(), client());
+    let client = client();
     // A write that comes when the power is gone fails, and is not acknowledged.
     let mut load = Load::new(4, 10, 30_000, true);
     let mut during_recovery = 0;
     for round in 0..cuts {
-        let mut server = Server::start(&disk.path(), port);
+        let mut server = Server::start(&disk.path());
         if round % 5 == 4 {
             tokio::time::sleep(Duration::from_millis(round * 17 % 120)).await;
             disk.cut_power();
@@ -74,7 +74,7 @@ async fn a_power_cut_loses_nothing_acknowledged() {
         drop(server);
         disk.power_on();
         if round % 25 == 24 || round + 1 == cuts {
-            let mut server = Server::start(&disk.path(), port);
+            let mut server = Server::start(&disk.path());
             server.wait_ready(&client).await;
             load.check(&client, &server).await;
             server.terminate();

@@ -9,7 +9,7 @@ use reqwest::StatusCode;
 
 use crate::disk::Disk;
 use crate::ledger::{Ledger, client, now_ms, read};
-use crate::server::{Server, Setup, free_port};
+use crate::server::{Server, Setup};
 use crate::trap::{Call, Verdict, spawn};
 
 /// Writes are refused as they should be, and queries answered.
@@ -27,7 +27,7 @@ async fn a_disk_that_is_read_only_for_a_while_stops_writes_for_that_while() {
     let client = client();
     let read_only = Arc::new(AtomicBool::new(false));
     let mut watcher = None;
-    let mut server = Server::spawn(dir.path(), free_port(), &Setup::default(), |command| {
+    let mut server = Server::spawn(dir.path(), &Setup::default(), |command| {
         let read_only = read_only.clone();
         let (child, thread) = spawn(command, &dir.path().join("data"), move |call: &Call| match call.name {
             // Files can be closed and read.
@@ -58,7 +58,7 @@ async fn a_disk_that_is_read_only_for_a_while_stops_writes_for_that_while() {
     server.kill();
     drop(server);
     watcher.unwrap().join().unwrap();
-    let mut server = Server::start(dir.path(), free_port());
+    let mut server = Server::start(dir.path());
     server.wait_ready(&client).await;
     ledger.check(&read(&client, &server.url, next_ms, 0).await.unwrap().samples).unwrap();
 }
@@ -70,7 +70,7 @@ async fn a_file_system_that_gives_up_costs_nothing_acknowledged() {
         return;
     };
     let client = client();
-    let mut server = Server::start(&disk.path(), free_port());
+    let mut server = Server::start(&disk.path());
     server.wait_ready(&client).await;
     let (mut ledger, mut next_ms) = (Ledger::default(), now_ms() - 3_600_000);
     for _ in 0..5 {
@@ -88,7 +88,7 @@ async fn a_file_system_that_gives_up_costs_nothing_acknowledged() {
     server.kill();
     drop(server);
     disk.power_on();
-    let mut server = Server::start(&disk.path(), free_port());
+    let mut server = Server::start(&disk.path());
     server.wait_ready(&client).await;
     ledger.check(&read(&client, &server.url, next_ms, 0).await.unwrap().samples).unwrap();
     next_ms += 1000;

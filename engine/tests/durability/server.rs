@@ -1,7 +1,6 @@
 //! A real server process on loopback.
 
 use std::fs::File;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,6 +8,7 @@ use std::time::{Duration, Instant};
 
 pub struct Server {
     child: Child,
+    /// Empty until it is ready.
     pub url: String,
     /// Configuration and log: not on the disk that a test fills or cuts off.
     own: tempfile::TempDir,
@@ -23,21 +23,19 @@ pub struct Setup<'a> {
 }
 
 impl Server {
-    pub fn start(dir: &Path, port: u16) -> Server {
-        Server::start_with(dir, port, &Setup::default())
+    pub fn start(dir: &Path) -> Server {
+        Server::start_with(dir, &Setup::default())
     }
 
-    pub fn start_with(dir: &Path, port: u16, setup: &Setup) -> Server {
-        let own = tempfile::tempdir().unwrap();
-        let child = command(dir, port, setup, own.path()).spawn().unwrap();
-        Server { child, url: format!("http://127.0.0.1:{port}"), own }
+    pub fn start_with(dir: &Path, setup: &Setup) -> Server {
+        Server::spawn(dir, setup, |command| command.spawn().unwrap())
     }
 
     /// Starts the server by `spawn`, which gets the command.
-    pub fn spawn(dir: &Path, port: u16, setup: &Setup, spawn: impl FnOnce(&mut Command) -> Child) -> Server {
+    pub fn spawn(dir: &Path, setup: &Setup, spawn: impl FnOnce(&mut Command) -> Child) -> Server {
         let own = tempfile::tempdir().unwrap();
-        let child = spawn(&mut command(dir, port, setup, own.path()));
-        Server { child, url: format!("http://127.0.0.1:{port}"), own }
+        let child = spawn(&mut command(dir, setup, own.path()));
+        Server { child, url: String::new(), own }
     }
 
     pub async fn wait_ready(&mut self, client: &reqwest::Client) {
@@ -48,9 +46,13 @@ impl Server {
 
     /// Waits until the server is ready, or gives how it ended.
     pub async fn ready_or_ended(&mut self, client: &reqwest::Client) -> Result<(), ExitStatus> {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Ok(answer) = client.get(format!("{}/-/ready", self.url)).send().await
+            if self.url.is_empty() {
+                self.url = listening(&self.log()).unwrap_or_default();
+            }
+            if !self.url.is_empty()
+                && let Ok(answer) = client.get(format!("{}/-/ready", self.url)).send().await
                 && answer.status().is_success()
             {
                 return Ok(());
@@ -58,7 +60,7 @@ impl Server {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return Err(status);
             }
-            assert!(Instant::now() < deadline, "the server is not ready after 60 s:\n{}", self.log());
+            assert!(Instant::now() < deadline, "the server is not ready after {PATIENCE:?}:\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -73,7 +75,14 @@ impl Server {
     pub fn terminate(&mut self) -> ExitStatus {
         // SAFETY: the child has not been waited for, so the id is still its own.
         unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) };
-        self.child.wait().unwrap()
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the server does not end in {PATIENCE:?}:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Everything it said so far.
@@ -89,13 +98,23 @@ impl Drop for Server {
     }
 }
 
-/// The command of a server whose data lie in `dir/data`, and whose other files in `own`.
+/// Where the server listens, once its log says so: it chooses the port, since one that was free a moment ago may by then be
+/// that of another test's server.
+fn listening(log: &str) -> Option<String> {
+    let (_, rest) = log.lines().find(|line| line.contains("component=web"))?.split_once("Listening on\" address=")?;
+    Some(format!("http://{}", rest.split(' ').next()?))
+}
+
+/// Longest wait for a start or an end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Takes a head snapshot whenever it could.
 pub const SNAPSHOTS: &str = "--storage.head-snapshot.min-samples=1";
 
 static STARTED: AtomicU32 = AtomicU32::new(0);
 
-fn command(dir: &Path, port: u16, setup: &Setup, own: &Path) -> Command {
+/// The command of a server whose data lie in `dir/data`, and whose other files in `own`.
+fn command(dir: &Path, setup: &Setup, own: &Path) -> Command {
     // Every other server does, where a test does not say.
     let takes_snapshots = !setup.flags.contains(&SNAPSHOTS) && STARTED.fetch_add(1, Ordering::Relaxed) % 2 == 1;
     let config = own.join("prometheus.yml");
@@ -105,7 +124,7 @@ fn command(dir: &Path, port: u16, setup: &Setup, own: &Path) -> Command {
     command
         .arg(format!("--config.file={}", config.display()))
         .arg(format!("--storage.tsdb.path={}", dir.join("data").display()))
-        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+        .arg("--web.listen-address=127.0.0.1:0")
         .arg("--sql.listen-address=127.0.0.1:0")
         .arg("--web.enable-remote-write-receiver")
         .arg("--web.enable-admin-api")
@@ -117,8 +136,4 @@ fn command(dir: &Path, port: u16, setup: &Setup, own: &Path) -> Command {
         .stdout(Stdio::null())
         .stderr(File::create(own.join("log")).unwrap());
     command
-}
-
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

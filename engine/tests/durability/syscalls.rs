@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::ledger::{client, now_ms};
 use crate::life::{before, check_after, live};
-use crate::server::{SNAPSHOTS, Server, Setup, free_port};
+use crate::server::{SNAPSHOTS, Server, Setup};
 use crate::torn::copy;
 use crate::trap::{Call, Verdict, spawn};
 
@@ -42,7 +42,7 @@ fn start(
     let mut watcher = None;
     let hits = Arc::new(AtomicUsize::new(0));
     let setup = Setup { flags: &[SNAPSHOTS], ..Setup::default() };
-    let server = Server::spawn(dir, free_port(), &setup, |command| {
+    let server = Server::spawn(dir, &setup, |command| {
         let (hits, mut number, mut torn) = (hits.clone(), 0, None::<PathBuf>);
         let (child, thread) = spawn(command, &dir.join("data"), move |call: &Call| {
             number += 1;

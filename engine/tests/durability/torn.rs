@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::ledger::{Ledger, client, now_ms, number, read};
-use crate::server::{Server, free_port};
+use crate::server::Server;
 
 const WRITES: i64 = 12;
 const STEP_MS: i64 = 60_000;
@@ -41,7 +41,7 @@ pub fn copy(from: &Path, to: &Path) {
 
 async fn build(client: &reqwest::Client) -> Torn {
     let dir = tempfile::tempdir().unwrap();
-    let mut server = Server::start(dir.path(), free_port());
+    let mut server = Server::start(dir.path());
     server.wait_ready(client).await;
     let (mut ledger, mut ends) = (Ledger::default(), Vec::new());
     let start_ms = now_ms() - 3_600_000;
@@ -85,7 +85,7 @@ impl Torn {
         let mut bytes = std::fs::read(&path).unwrap();
         tear(&mut bytes);
         std::fs::write(&path, &bytes).unwrap();
-        let mut server = Server::start(dir.path(), free_port());
+        let mut server = Server::start(dir.path());
         server.wait_ready(client).await;
         let there = read(client, &server.url, self.end_ms, 0).await.unwrap();
         let whole: Vec<i64> = self.ends.iter().filter(|(end, _)| *end <= intact).map(|(_, ms)| *ms).collect();
@@ -105,7 +105,7 @@ impl Torn {
         let answer = ledger.write(client, &server.url, 100..103, self.end_ms).await.unwrap();
         assert!(answer.status().is_success(), "{what}");
         server.kill();
-        let mut server = Server::start(dir.path(), free_port());
+        let mut server = Server::start(dir.path());
         server.wait_ready(client).await;
         let mut again = read(client, &server.url, self.end_ms, 0).await.unwrap().samples;
         ledger.check(&again.split_off(&(100, 0))).unwrap_or_else(|error| panic!("{what}: {error}"));

@@ -5,8 +5,10 @@
 pub mod answers;
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -40,6 +42,7 @@ impl Program {
 impl Program {
     /// Waits for its end; its exit code.
     pub fn wait(&mut self) -> Option<i32> {
+        wait("the program ends", || !matches!(self.child.try_wait(), Ok(None)));
         self.child.wait().ok().and_then(|status| status.code())
     }
 }
@@ -260,9 +263,17 @@ fn send(runtime: &tokio::runtime::Runtime, request: reqwest::RequestBuilder) -> 
     })
 }
 
-/// A port that nobody used a moment ago.
+/// A port that nobody uses, for a program that has to be told one. No other call of this process gets it, nor does whoever
+/// leaves the choice to the system, which begins at 32768 or above.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let of_this_process = std::process::id().wrapping_mul(101);
+    loop {
+        let port = of_this_process.wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed)) % 20_000 + 12_000;
+        if TcpListener::bind(("127.0.0.1", port as u16)).is_ok() {
+            return port as u16;
+        }
+    }
 }
 
 /// Waits until `done`, for [`PATIENCE`] at most.
