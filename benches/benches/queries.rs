@@ -4,12 +4,13 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
+use arrow::buffer::ScalarBuffer;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pilaster_benches::dataset::{Fleet, INTERVAL_MS};
 use pilaster_engine::source::StoreSource;
 use pilaster_model::{Labels, Matcher, TimeRange};
 use pilaster_promql::engine::{Engine, EngineOptions};
-use pilaster_promql::source::{SampleBatch, Selection, Source, SourceError};
+use pilaster_promql::source::{SampleBatch, Selection, SeriesRun, Source, SourceError};
 use pilaster_storage::env::Env;
 use pilaster_storage::{Sample, Store, StoreOptions, WalSync};
 
@@ -208,5 +209,84 @@ fn over_weeks(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, over_blocks, over_head, over_weeks);
+/// Series that are there in memory, with a sample at every step.
+#[derive(Debug)]
+struct Dense {
+    labels: Vec<Labels>,
+    timeline: Arc<[i64]>,
+    values: ScalarBuffer<f64>,
+}
+
+impl Dense {
+    fn new(metric: &str, series: usize, steps: usize) -> Dense {
+        let labels = (0..series).map(|id| {
+            Labels::from_pairs([("__name__", metric), ("id", format!("{id:05}").as_str()), ("job", "dense")])
+        });
+        let timeline = (0..steps as i64).map(|step| START_MS + step * INTERVAL_MS).collect();
+        Dense { labels: labels.collect(), timeline, values: (0..steps).map(|step| step as f64 + 1.0).collect() }
+    }
+}
+
+impl Selection for Dense {
+    fn labels(&self) -> &[Labels] {
+        &self.labels
+    }
+
+    fn read(&self, series: &[u32]) -> Result<SampleBatch, SourceError> {
+        let run =
+            |&series| SeriesRun { series, timeline: 0, values: self.values.clone(), histograms: None, starts_ms: None };
+        let runs = series.iter().map(run).collect();
+        Ok(SampleBatch { timelines: vec![self.timeline.clone()], runs, ..SampleBatch::default() })
+    }
+}
+
+/// By metric.
+#[derive(Debug)]
+struct DenseMetrics(Vec<(&'static str, Arc<Dense>)>);
+
+impl Source for DenseMetrics {
+    fn select(&self, matchers: &[Matcher], _: TimeRange) -> Result<Arc<dyn Selection>, SourceError> {
+        let is_wanted =
+            |(name, _): &&(&str, Arc<Dense>)| matchers.iter().all(|m| m.name() != "__name__" || m.matches(name));
+        let (_, dense) = self.0.iter().find(is_wanted).expect("a known metric");
+        Ok(dense.clone())
+    }
+
+    fn label_names(&self, _: &[Matcher], _: TimeRange) -> Result<Vec<String>, SourceError> {
+        unreachable!("no query of this bench asks")
+    }
+
+    fn label_values(&self, _: &str, _: &[Matcher], _: TimeRange) -> Result<Vec<String>, SourceError> {
+        unreachable!("no query of this bench asks")
+    }
+}
+
+/// What matching costs is the difference: one selector and one aggregation of the one, two selectors of the other.
+fn matching(criterion: &mut Criterion) {
+    const SERIES: usize = 1000;
+    const STEPS: usize = 1000;
+    let metrics = ["left", "right"].map(|metric| (metric, Arc::new(Dense::new(metric, SERIES, STEPS))));
+    let source = Arc::new(DenseMetrics(metrics.into()));
+    let (runtime, engine) = (runtime(), engine());
+    let mut group = criterion.benchmark_group("dense in memory, per cell");
+    group.throughput(Throughput::Elements((SERIES * STEPS) as u64));
+    for query in [
+        "sum(left)",
+        "sum(left / right)",
+        "sum(left / on (id) group_left right)",
+        "sum(left and right)",
+        "sum(left > 3)",
+    ] {
+        group.bench_function(query, |bencher| {
+            bencher.iter(|| {
+                let end_ms = START_MS + (STEPS as i64 - 1) * INTERVAL_MS;
+                let answer = engine.range(source.clone(), black_box(query), START_MS, end_ms, INTERVAL_MS);
+                runtime.block_on(answer).expect("answered")
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, over_blocks, over_head, over_weeks, matching);
 criterion_main!(benches);

@@ -21,9 +21,11 @@ pub struct Windows {
     pub starts: Vec<u32>,
     pub ends: Vec<u32>,
     /// How many samples each step sees, where some of the timeline stand for several.
-    counts: Option<Vec<u32>>,
-    /// What `rate` and friends need of the timestamps alone, computed by the first series that asks.
-    pub(super) extrapolation: OnceLock<Extrapolation>,
+    pub(super) counts: Option<Vec<u32>>,
+    /// What `increase` and `delta` need of the timestamps alone, computed by the first series that asks …
+    pub(super) growth: OnceLock<Extrapolation>,
+    /// … and what `rate` does.
+    pub(super) growth_per_second: OnceLock<Extrapolation>,
 }
 
 impl Windows {
@@ -34,24 +36,14 @@ impl Windows {
 
     /// Windows `(end - width - before, end + after]`, which `anchored` (`after` 0) and `smoothed` selectors look into.
     pub fn extended(timestamps_ms: &[i64], grid: &RangeGrid, before_ms: i64, after_ms: i64) -> Windows {
-        let mut starts = vec![0; grid.steps];
-        let mut ends = vec![0; grid.steps];
-        // Entering a long timeline late is the common case for dashboards over recent data.
-        let mut start = timestamps_ms.partition_point(|&t| t <= grid.start_ms(0).saturating_sub(before_ms));
-        let mut end = start;
-        for (step, (start_out, end_out)) in starts.iter_mut().zip(&mut ends).enumerate() {
-            let after_start_ms = grid.start_ms(step).saturating_sub(before_ms);
-            let end_ms = grid.end_ms(step).saturating_add(after_ms);
-            while start < timestamps_ms.len() && timestamps_ms[start] <= after_start_ms {
-                start += 1;
-            }
-            end = end.max(start);
-            while end < timestamps_ms.len() && timestamps_ms[end] <= end_ms {
-                end += 1;
-            }
-            (*start_out, *end_out) = (start as u32, end as u32);
-        }
-        Windows { starts, ends, counts: None, extrapolation: OnceLock::new() }
+        vectorized(
+            #[inline(always)]
+            || Windows {
+                starts: counts_until(timestamps_ms, grid, |step| grid.start_ms(step).saturating_sub(before_ms)),
+                ends: counts_until(timestamps_ms, grid, |step| grid.end_ms(step).saturating_add(after_ms)),
+                ..Windows::default()
+            },
+        )
     }
 
     /// These windows over a timeline whose samples stand for so many each.
@@ -90,6 +82,68 @@ impl Windows {
     #[inline(always)]
     pub fn range(&self, step: usize) -> std::ops::Range<usize> {
         self.starts[step] as usize..self.ends[step] as usize
+    }
+}
+
+/// Steps that are tried at once in [`counts_until`].
+const BLOCK: usize = 16;
+
+/// For each step how many of the ascending `timestamps_ms` are not after `bound_ms(step)`, which never decreases.
+#[inline(always)]
+fn counts_until(timestamps_ms: &[i64], grid: &RangeGrid, bound_ms: impl Fn(usize) -> i64) -> Vec<u32> {
+    let mut counts = vec![0; grid.steps];
+    // Entering a long timeline late is the common case for dashboards over recent data.
+    let mut count = timestamps_ms.partition_point(|&t| t <= bound_ms(0));
+    for (nth, block) in counts.chunks_mut(BLOCK).enumerate() {
+        let mut until = |step: usize| {
+            let bound_ms = bound_ms(step);
+            while count < timestamps_ms.len() && timestamps_ms[count] <= bound_ms {
+                count += 1;
+            }
+            count
+        };
+        let step = nth * BLOCK;
+        let first = until(step);
+        // Scrapes are regular: mostly each step lies as many samples behind the one before as the second behind the first.
+        if block.len() == BLOCK {
+            let (stride, bound_ms, last_ms) = (until(step + 1) - first, bound_ms(step), bound_ms(step + BLOCK - 1));
+            let is_linear = last_ms == bound_ms.wrapping_add(grid.step_ms.wrapping_mul(BLOCK as i64 - 1));
+            if is_linear && are_regular(timestamps_ms, first, stride, (bound_ms, grid.step_ms)) {
+                for (nth, out) in block.iter_mut().enumerate() {
+                    *out = (first + nth * stride) as u32;
+                }
+                count = first + (BLOCK - 1) * stride;
+                continue;
+            }
+        }
+        block[0] = first as u32;
+        for (nth, out) in block.iter_mut().enumerate().skip(1) {
+            *out = until(step + nth) as u32;
+        }
+    }
+    counts
+}
+
+/// Whether of [`BLOCK`] bounds, given by the first and the distance, the first lies behind `first` samples and each other behind
+/// `stride` more.
+#[inline(always)]
+fn are_regular(timestamps_ms: &[i64], first: usize, stride: usize, bounds_ms: (i64, i64)) -> bool {
+    let until = first + (BLOCK - 1) * stride;
+    if first == 0 || until >= timestamps_ms.len() {
+        return false;
+    }
+    let (before, after) = (&timestamps_ms[first - 1..until], &timestamps_ms[first..=until]);
+    let lies_between = |(nth, (before, after)): (usize, (&i64, &i64))| {
+        let bound_ms = bounds_ms.0 + nth as i64 * bounds_ms.1;
+        (*before <= bound_ms) & (bound_ms < *after)
+    };
+    match stride {
+        0 => lies_between((BLOCK - 1, (&before[0], &after[0]))),
+        1 => before.iter().zip(after).take(BLOCK).enumerate().fold(true, |all, sample| all & lies_between(sample)),
+        _ => {
+            let pairs = before.iter().step_by(stride).zip(after.iter().step_by(stride));
+            pairs.enumerate().all(lies_between)
+        }
     }
 }
 
@@ -247,6 +301,16 @@ mod tests {
             timestamps.sort_unstable();
             timestamps.dedup();
             check(&timestamps, RangeGrid { first_end_ms, step_ms, steps, width_ms }, before_ms, after_ms);
+        }
+
+        #[test]
+        fn windows_over_scrapes_hold_what_is_inside(
+            late_ms in prop::collection::vec(prop_oneof![40 => 0_i64..3, 1 => 15_i64..150], 0..300), steps in 0_usize..120,
+            first_end_ms in -600_i64..1800, step_ms in prop::sample::select(vec![0_i64, 5, 15, 30, 45, 40]), width_ms in 0_i64..200,
+        ) {
+            let mut due_ms = 0;
+            let timestamps: Vec<i64> = late_ms.iter().map(|late| { due_ms += 15 * (late / 15 + 1); due_ms + late % 15 }).collect();
+            check(&timestamps, RangeGrid { first_end_ms, step_ms, steps, width_ms }, 0, 0);
         }
     }
 

@@ -16,19 +16,21 @@ use crate::kernels::windows::Windows;
 #[derive(Debug, Default)]
 pub(in crate::kernels) struct Extrapolation {
     valid: Vec<bool>,
-    /// Indices of the windows' first and last samples.
-    first: Vec<u32>,
-    last: Vec<u32>,
     /// Seconds between first and last sample.
     sampled: Vec<f64>,
     /// Seconds from the window's start to the first sample, or half a sample spacing where that is too far.
     to_start: Vec<f64>,
-    /// Seconds from the last sample to the window's end, likewise.
-    to_end: Vec<f64>,
-    /// `(sampled + to_start + to_end) / sampled`.
+    /// `(sampled + to_start + to_end) / sampled`, for rates per second of window.
     factor: Vec<f64>,
-    /// The same per second of window.
-    factor_per_second: Vec<f64>,
+}
+
+/// How a window lies over its samples; zeros for fewer than two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Lie {
+    samples: u32,
+    sampled_ms: i64,
+    to_start_ms: i64,
+    to_end_ms: i64,
 }
 
 /// One step of an [`Extrapolation`]. All durations in seconds.
@@ -37,48 +39,111 @@ struct Step {
     sampled: f64,
     to_start: f64,
     to_end: f64,
-    factor: f64,
-    factor_per_second: f64,
 }
 
+/// Steps that are compared at once in [`Extrapolation::new`].
+const BLOCK: usize = 16;
+
 impl Extrapolation {
-    fn new(timestamps_ms: &[i64], windows: &Windows, grid: &RangeGrid) -> Extrapolation {
+    fn new(timestamps_ms: &[i64], windows: &Windows, grid: &RangeGrid, is_rate: bool) -> Extrapolation {
+        vectorized(
+            #[inline(always)]
+            || match &windows.counts {
+                None => {
+                    let lie =
+                        |nth, start, end| Lie::new(timestamps_ms, grid, nth, (start, end), end.wrapping_sub(start));
+                    Extrapolation::of_lies(windows, grid, is_rate, lie)
+                }
+                Some(counts) => {
+                    let lie = |nth, start, end| Lie::new(timestamps_ms, grid, nth, (start, end), counts[nth]);
+                    Extrapolation::of_lies(windows, grid, is_rate, lie)
+                }
+            },
+        )
+    }
+
+    #[inline(always)]
+    fn of_lies(
+        windows: &Windows,
+        grid: &RangeGrid,
+        is_rate: bool,
+        lie: impl Fn(usize, u32, u32) -> Lie,
+    ) -> Extrapolation {
         let width_seconds = width_seconds(grid);
         let count = windows.len();
         let zeros = || vec![0.0; count];
-        let (mut valid, mut first, mut last) = (vec![false; count], vec![0; count], vec![0; count]);
-        let (mut sampled, mut to_start, mut to_end) = (zeros(), zeros(), zeros());
-        let (mut factor, mut factor_per_second) = (zeros(), zeros());
-        // Scrapes are regular, so that most windows lie over their samples as the one before did: divisions are kept.
-        let mut known = (None, Step::default());
-        for (nth, (&start, &end)) in windows.starts.iter().zip(&windows.ends).enumerate() {
-            if end.saturating_sub(start) < 2 {
+        let (mut valid, mut sampled, mut to_start, mut factor) = (vec![false; count], zeros(), zeros(), zeros());
+        let mut lies = [Lie::default(); BLOCK];
+        let blocks = windows.starts.chunks(BLOCK).zip(windows.ends.chunks(BLOCK));
+        let blocks = blocks.zip(valid.chunks_mut(BLOCK)).zip(sampled.chunks_mut(BLOCK));
+        let blocks = blocks.zip(to_start.chunks_mut(BLOCK)).zip(factor.chunks_mut(BLOCK));
+        for (block, (((((starts, ends), valid), sampled), to_start), factor)) in blocks.enumerate() {
+            let mut are_alike = true;
+            for (nth, (lie_out, (&start, &end))) in lies.iter_mut().zip(starts.iter().zip(ends)).enumerate() {
+                *lie_out = lie(block * BLOCK + nth, start, end);
+            }
+            for lie in &lies[..starts.len()] {
+                are_alike &= lie.is(&lies[0]);
+            }
+            // Scrapes are regular, so that most windows lie over their samples as the one before did.
+            if are_alike {
+                if lies[0].samples > 0 {
+                    let step = Step::new(&lies[0]);
+                    valid.fill(true);
+                    sampled.fill(step.sampled);
+                    to_start.fill(step.to_start);
+                    factor.fill(step.factor(is_rate, width_seconds));
+                }
                 continue;
             }
-            let (first_ms, last_ms) = (timestamps_ms[start as usize], timestamps_ms[end as usize - 1]);
-            let lie =
-                (windows.count(nth), last_ms - first_ms, first_ms - grid.start_ms(nth), grid.end_ms(nth) - last_ms);
-            if known.0 != Some(lie) {
-                known = (Some(lie), Step::new(lie, width_seconds));
+            let columns = valid.iter_mut().zip(sampled).zip(to_start).zip(factor);
+            for ((((valid, sampled), to_start), factor), lie) in columns.zip(&lies) {
+                let (is_valid, step) = (lie.samples > 0, Step::new(lie));
+                *valid = is_valid;
+                *sampled = step.sampled;
+                *to_start = if is_valid { step.to_start } else { 0.0 };
+                *factor = if is_valid { step.factor(is_rate, width_seconds) } else { 0.0 };
             }
-            let step = known.1;
-            (valid[nth], first[nth], last[nth]) = (true, start, end - 1);
-            (sampled[nth], to_start[nth], to_end[nth]) = (step.sampled, step.to_start, step.to_end);
-            (factor[nth], factor_per_second[nth]) = (step.factor, step.factor_per_second);
         }
-        Extrapolation { valid, first, last, sampled, to_start, to_end, factor, factor_per_second }
+        Extrapolation { valid, sampled, to_start, factor }
+    }
+}
+
+impl Lie {
+    #[inline(always)]
+    fn new(timestamps_ms: &[i64], grid: &RangeGrid, nth: usize, (start, end): (u32, u32), samples: u32) -> Lie {
+        if end < start + 2 {
+            return Lie::default();
+        }
+        let (first_ms, last_ms) = (timestamps_ms[start as usize], timestamps_ms[end as usize - 1]);
+        let (start_ms, end_ms) = (grid.start_ms(nth), grid.end_ms(nth));
+        Lie { samples, sampled_ms: last_ms - first_ms, to_start_ms: first_ms - start_ms, to_end_ms: end_ms - last_ms }
+    }
+
+    /// Equal, without a branch.
+    #[inline(always)]
+    fn is(&self, other: &Lie) -> bool {
+        (self.samples == other.samples)
+            & (self.sampled_ms == other.sampled_ms)
+            & (self.to_start_ms == other.to_start_ms)
+            & (self.to_end_ms == other.to_end_ms)
     }
 }
 
 impl Step {
-    /// Of a window's number of samples, and milliseconds between them, before the first and behind the last.
-    fn new((samples, sampled_ms, to_start_ms, to_end_ms): (u32, i64, i64, i64), width_seconds: f64) -> Step {
-        let sampled = seconds(sampled_ms);
-        let spacing = sampled / f64::from(samples - 1);
-        let to_start = reach(seconds(to_start_ms), spacing);
-        let to_end = reach(seconds(to_end_ms), spacing);
-        let factor = stretch(sampled, to_start, to_end);
-        Step { sampled, to_start, to_end, factor, factor_per_second: factor / width_seconds }
+    #[inline(always)]
+    fn new(lie: &Lie) -> Step {
+        let sampled = seconds(lie.sampled_ms);
+        let spacing = sampled / (f64::from(lie.samples) - 1.0);
+        let to_start = reach(seconds(lie.to_start_ms), spacing);
+        let to_end = reach(seconds(lie.to_end_ms), spacing);
+        Step { sampled, to_start, to_end }
+    }
+
+    #[inline(always)]
+    fn factor(&self, is_rate: bool, width_seconds: f64) -> f64 {
+        let factor = stretch(self.sampled, self.to_start, self.to_end);
+        if is_rate { factor / width_seconds } else { factor }
     }
 }
 
@@ -115,18 +180,17 @@ pub(super) fn extrapolated(
 ) -> RangeNotes {
     let is_counter = function != RangeFunction::Delta;
     let is_rate = function == RangeFunction::Rate;
-    let plan =
-        input.windows.extrapolation.get_or_init(|| Extrapolation::new(input.timestamps_ms, input.windows, input.grid));
+    let windows = input.windows;
+    let kept = if is_rate { &windows.growth_per_second } else { &windows.growth };
+    let plan = kept.get_or_init(|| Extrapolation::new(input.timestamps_ms, windows, input.grid, is_rate));
     match input.starts_ms.filter(|_| is_counter) {
         Some(starts_ms) => with_start_times(input, starts_ms, is_rate, out, valid),
         None => {
-            match function {
-                RangeFunction::Rate => counter(input, plan, &plan.factor_per_second, true, out, valid),
-                RangeFunction::Increase => counter(input, plan, &plan.factor, false, out, valid),
-                _ => {
-                    let delta = |_: f64, growth: f64, factor: f64, _, _| (growth * factor, false);
-                    grow(input.values, plan, &plan.factor, delta, out, valid);
-                }
+            if is_counter {
+                counter(input, plan, is_rate, out, valid);
+            } else {
+                let delta = |_: f64, growth: f64, factor: f64, _, _| (growth * factor, false);
+                grow(input, plan, delta, out, valid);
             }
             RangeNotes::default()
         }
@@ -140,29 +204,32 @@ const LANES: usize = 64;
 /// `to_start`. Returns the steps, some at a time, among which `of` said so of any.
 #[inline(always)]
 fn grow(
-    values: &[f64],
+    input: &RangeInput,
     plan: &Extrapolation,
-    factors: &[f64],
     of: impl Fn(f64, f64, f64, f64, f64) -> (f64, bool),
     out: &mut [f64],
     valid: &mut [bool],
 ) -> Vec<Range<usize>> {
+    let RangeInput { values, windows, .. } = *input;
     let mut found = Vec::new();
     valid.copy_from_slice(&plan.valid);
     if values.is_empty() {
         out.fill(0.0);
         return found;
     }
+    // For a window without samples any will do.
+    let last_index = values.len() - 1;
     let (mut firsts, mut lasts) = ([0.0; LANES], [0.0; LANES]);
     for (nth, out) in out.chunks_mut(LANES).enumerate() {
         let steps = nth * LANES..nth * LANES + out.len();
         let mut any = false;
-        let indices = plan.first[steps.clone()].iter().zip(&plan.last[steps.clone()]);
-        for ((first, last), (&from, &to)) in firsts.iter_mut().zip(&mut lasts).zip(indices) {
-            (*first, *last) = (values[from as usize], values[to as usize]);
+        let indices = windows.starts[steps.clone()].iter().zip(&windows.ends[steps.clone()]);
+        for ((first, last), (&start, &end)) in firsts.iter_mut().zip(&mut lasts).zip(indices) {
+            *first = values[(start as usize).min(last_index)];
+            *last = values[(end as usize).wrapping_sub(1).min(last_index)];
         }
         let planned =
-            factors[steps.clone()].iter().zip(&plan.sampled[steps.clone()]).zip(&plan.to_start[steps.clone()]);
+            plan.factor[steps.clone()].iter().zip(&plan.sampled[steps.clone()]).zip(&plan.to_start[steps.clone()]);
         for ((out, (&first, &last)), ((&factor, &sampled), &to_start)) in
             out.iter_mut().zip(firsts.iter().zip(&lasts)).zip(planned)
         {
@@ -190,22 +257,15 @@ fn may_start_inside(first: f64, growth: f64, sampled: f64, to_start: f64) -> boo
     (growth > 0.0) & (first >= 0.0) & ((first * sampled <= bound) | (bound < 1e-280))
 }
 
-fn counter(
-    input: &RangeInput,
-    plan: &Extrapolation,
-    factors: &[f64],
-    is_rate: bool,
-    out: &mut [f64],
-    valid: &mut [bool],
-) {
-    let values = input.values;
+fn counter(input: &RangeInput, plan: &Extrapolation, is_rate: bool, out: &mut [f64], valid: &mut [bool]) {
+    let RangeInput { timestamps_ms, values, windows, grid, .. } = *input;
     let may_start = vectorized(
         #[inline(always)]
         || {
             let of = |first: f64, growth: f64, factor: f64, sampled: f64, to_start: f64| {
                 (growth * factor, may_start_inside(first, growth, sampled, to_start))
             };
-            grow(values, plan, factors, of, out, valid)
+            grow(input, plan, of, out, valid)
         },
     );
     // A counter cannot have been negative: where its line meets zero inside the window's edge, it starts there.
@@ -214,24 +274,27 @@ fn counter(
         if may_start_inside(first, growth, sampled, to_start) {
             let to_zero = sampled * (first / growth);
             if to_zero < to_start {
-                let factor = stretch(sampled, to_zero, plan.to_end[step]);
-                return growth * if is_rate { factor / width_seconds(input.grid) } else { factor };
+                let bounds = (windows.starts[step], windows.ends[step]);
+                let as_planned = Step::new(&Lie::new(timestamps_ms, grid, step, bounds, windows.count(step)));
+                let from_zero = Step { to_start: to_zero, ..as_planned };
+                return growth * from_zero.factor(is_rate, width_seconds(grid));
             }
         }
-        growth * factors[step]
+        growth * plan.factor[step]
     };
     for step in may_start.into_iter().flatten().filter(|step| plan.valid[*step]) {
-        let first = values[plan.first[step] as usize];
-        out[step] = extrapolate(step, first, values[plan.last[step] as usize] - first);
+        let range = windows.range(step);
+        let first = values[range.start];
+        out[step] = extrapolate(step, first, values[range.end - 1] - first);
     }
     // Resets are few: the windows that hold one are done again.
     let resets = positions_of_resets(values);
     let mut next_step = 0;
     for (nth, &reset) in resets.iter().enumerate() {
         let reset = reset as usize;
-        let from = input.windows.ends.partition_point(|&end| end as usize <= reset).max(next_step);
+        let from = windows.ends.partition_point(|&end| end as usize <= reset).max(next_step);
         for (step, out) in out.iter_mut().enumerate().skip(from) {
-            let range = input.windows.range(step);
+            let range = windows.range(step);
             if range.start >= reset {
                 break;
             }
