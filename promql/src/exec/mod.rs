@@ -1,14 +1,16 @@
 //! Operators: DataFusion `ExecutionPlan`s over grid batches (see [`crate::grid`]).
 //!
-//! An operator is plumbing: it takes batches, finds the rows it needs, calls a kernel on slices and builds rows. Two
+//! An operator is plumbing: it takes batches, finds the rows it needs, calls a kernel on slices and builds rows. Three
 //! shells carry them all: [`plan::StreamExec`] turns one batch into one batch and keeps the partitions of its input;
-//! [`plan::GatherExec`] sees its inputs whole and has one partition. Leaves have their own plans.
+//! [`plan::GatherExec`] sees its inputs whole and has one partition; [`beside::BesideExec`] sees one input whole and lets the
+//! batches of the other pass. Leaves have their own plans.
 //!
 //! Results do not depend on the number of partitions: series are dealt to partitions in fixed chunks, and
 //! [`merge::SeriesMergeExec`] puts the chunks back in order before anything is reduced.
 
 pub(crate) mod absent;
 pub(crate) mod aggregate;
+pub(crate) mod beside;
 pub(crate) mod broadcast;
 pub(crate) mod elementwise;
 pub(crate) mod histogram_aggregate;

@@ -1,4 +1,4 @@
-//! The two shells that turn an operator into a DataFusion `ExecutionPlan`, and the stream that operators read.
+//! The two common shells that turn an operator into a DataFusion `ExecutionPlan`, and the stream that operators read.
 
 use std::fmt;
 use std::sync::Arc;
@@ -68,7 +68,7 @@ pub(crate) struct GridStream {
     query: Arc<QueryState>,
     last_yield: Instant,
     /// Samples that came so far, of all streams of one operator.
-    samples: Arc<AtomicUsize>,
+    pub(super) samples: Arc<AtomicUsize>,
 }
 
 impl GridStream {
@@ -112,7 +112,7 @@ pub(crate) fn arrow_error(error: arrow::error::ArrowError) -> QueryError {
     QueryError::Execution(format!("grid batch does not fit its schema: {error}"))
 }
 
-fn pack(batch: Result<GridBatch, QueryError>, schema: &SchemaRef) -> DataFusionResult<RecordBatch> {
+pub(crate) fn pack(batch: Result<GridBatch, QueryError>, schema: &SchemaRef) -> DataFusionResult<RecordBatch> {
     Ok(batch?.to_record_batch(schema)?)
 }
 

@@ -1,9 +1,12 @@
 //! `and`, `or`, `unless`: samples pass by whether their signature is present on the other side at the same step.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use crate::ast::BinaryOp;
 use crate::error::QueryError;
+use crate::exec::beside::{BatchFunction, BesideOperator};
 use crate::exec::plan::{GridOperator, GridStream};
 use crate::exec::query_state::QueryState;
 use crate::grid::{GridBatch, GridBuilder, HistogramCell, Row};
@@ -57,15 +60,26 @@ fn emit(series: u32, row: Row<'_>, other: &[bool], wanted: bool, out: &mut GridB
     out.drop_empty();
 }
 
-#[async_trait]
-impl GridOperator for SetOperation {
-    fn name(&self) -> &'static str {
+impl SetOperation {
+    fn name() -> &'static str {
         "SetExec"
     }
 
     fn arguments(&self) -> String {
         let (left, right) = (self.left_signature.len(), self.right_signature.len());
         format!("{}, series={left} and {right}, signatures={}", self.op.symbol(), self.signature_count)
+    }
+}
+
+/// `or`
+#[async_trait]
+impl GridOperator for SetOperation {
+    fn name(&self) -> &'static str {
+        SetOperation::name()
+    }
+
+    fn arguments(&self) -> String {
+        self.arguments()
     }
 
     async fn run(&self, inputs: Vec<GridStream>, _: &QueryState) -> Result<Vec<GridBatch>, QueryError> {
@@ -74,37 +88,50 @@ impl GridOperator for SetOperation {
         };
         let mut presence = Presence::new(self.signature_count, self.width);
         let mut batches = Vec::new();
-        if self.op == BinaryOp::Or {
-            while let Some(batch) = left.next().await? {
-                for row in batch.rows() {
-                    presence.add(self.left_signature[row.series as usize], row);
-                }
-                batches.push(batch);
+        while let Some(batch) = left.next().await? {
+            for row in batch.rows() {
+                presence.add(self.left_signature[row.series as usize], row);
             }
-            let offset = self.left_signature.len() as u32;
-            while let Some(batch) = right.next().await? {
-                let mut out = GridBuilder::new(self.width, batch.row_count());
-                for row in batch.rows() {
-                    let taken = presence.of(self.right_signature[row.series as usize]);
-                    emit(offset + row.series, row, taken, false, &mut out);
-                }
-                batches.push(out.finish());
-            }
-            return Ok(batches);
+            batches.push(batch);
         }
+        let offset = self.left_signature.len() as u32;
+        while let Some(batch) = right.next().await? {
+            let mut out = GridBuilder::new(self.width, batch.row_count());
+            for row in batch.rows() {
+                let taken = presence.of(self.right_signature[row.series as usize]);
+                emit(offset + row.series, row, taken, false, &mut out);
+            }
+            batches.push(out.finish());
+        }
+        Ok(batches)
+    }
+}
+
+/// `and`, `unless`: the left side passes beside the right one.
+#[async_trait]
+impl BesideOperator for SetOperation {
+    fn name(&self) -> &'static str {
+        SetOperation::name()
+    }
+
+    fn arguments(&self) -> String {
+        self.arguments()
+    }
+
+    async fn prepare(self: Arc<Self>, mut right: GridStream, _: &QueryState) -> Result<BatchFunction, QueryError> {
+        let mut presence = Presence::new(self.signature_count, self.width);
         while let Some(batch) = right.next().await? {
             for row in batch.rows() {
                 presence.add(self.right_signature[row.series as usize], row);
             }
         }
-        while let Some(batch) = left.next().await? {
+        Ok(Arc::new(move |batch, _| {
             let mut out = GridBuilder::new(self.width, batch.row_count());
             for row in batch.rows() {
                 let other = presence.of(self.left_signature[row.series as usize]);
                 emit(row.series, row, other, self.op == BinaryOp::And, &mut out);
             }
-            batches.push(out.finish());
-        }
-        Ok(batches)
+            Ok(out.finish())
+        }))
     }
 }

@@ -13,6 +13,7 @@ use pilaster_model::Histogram;
 use crate::annotations::Place;
 use crate::ast::BinaryOp;
 use crate::error::QueryError;
+use crate::exec::beside::{BatchFunction, BesideOperator};
 use crate::exec::histogram_cells::{self, Refusal};
 use crate::exec::merge_series::merge_rows;
 use crate::exec::plan::{GridOperator, GridStream};
@@ -147,6 +148,26 @@ struct Run<'a> {
     /// Per signature the steps that already had a pair; only for signatures where it matters.
     matched: Vec<Option<Vec<bool>>>,
     ones: Vec<Ones<'a>>,
+}
+
+impl<'a> Run<'a> {
+    fn new(matched: Vec<Option<Vec<bool>>>, ones: Vec<Ones<'a>>) -> Run<'a> {
+        Run { buffers: HashMap::new(), order: Vec::new(), matched, ones }
+    }
+
+    /// Writes what could not be written straight away.
+    fn finish(&mut self, out: &mut GridBuilder) -> Result<(), QueryError> {
+        for output in &self.order {
+            let Some(buffer) = self.buffers.get_mut(output) else { continue };
+            buffer.histograms.sort_by_key(|(step, _)| *step);
+            let row =
+                Row { series: *output, values: &buffer.values, valid: &buffer.valid, histograms: &buffer.histograms };
+            if row.has_samples() {
+                merge_rows(*output, &[row], out)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl VectorMatch {
@@ -328,6 +349,17 @@ impl VectorMatch {
         if self.whole_row(many, &run.ones[signature as usize], run_matched, out) {
             return Ok(());
         }
+        self.step_by_step(many, signature, run, query)
+    }
+
+    /// `signature` is a position in the lists of `run`.
+    fn step_by_step(
+        &self,
+        many: Row<'_>,
+        signature: u32,
+        run: &mut Run<'_>,
+        query: &QueryState,
+    ) -> Result<(), QueryError> {
         for step in (0..self.width).filter(|step| many.is_present(*step)) {
             let partner = run.ones[signature as usize].at(step);
             let (one, output) = match (&partner, self.fill_one) {
@@ -384,9 +416,8 @@ fn present_steps(grid: &Grid, width: usize) -> Vec<bool> {
     present
 }
 
-#[async_trait]
-impl GridOperator for VectorMatch {
-    fn name(&self) -> &'static str {
+impl VectorMatch {
+    fn name() -> &'static str {
         "VectorMatchExec"
     }
 
@@ -394,6 +425,76 @@ impl GridOperator for VectorMatch {
         let (many, one) = (self.many.table.len(), self.one.table.len());
         let kind = if self.one_to_one { "one-to-one" } else { "many-to-one" };
         format!("{} {kind}, series={many} and {one}, signatures={}", self.op.symbol(), self.signature_count)
+    }
+
+    /// Whether a series of the "many" side meets one series at most, with which it makes a series of its own: then nothing
+    /// has to be known of the others.
+    pub fn meets_one_at_most(&self) -> bool {
+        let occurs_once = |signatures: &[u32]| {
+            let mut seen = vec![false; self.signature_count];
+            signatures.iter().all(|&signature| !std::mem::replace(&mut seen[signature as usize], true))
+        };
+        self.fill_one.is_none()
+            && self.fill_many.is_none()
+            && self.outputs.producers.iter().all(|&producers| producers <= 1)
+            && occurs_once(&self.one.signature)
+            && (!self.one_to_one || occurs_once(&self.many.signature))
+    }
+
+    fn beside(
+        &self,
+        many: &GridBatch,
+        one: &Grid,
+        one_of: &[u32],
+        query: &QueryState,
+    ) -> Result<GridBatch, QueryError> {
+        let mut out = GridBuilder::new(self.width, many.row_count());
+        for (index, row) in many.rows().enumerate() {
+            if index % 256 == 0 {
+                query.check()?;
+            }
+            let signature = self.many.signature[row.series as usize];
+            let Some(one) = one.get(one_of[signature as usize]) else { continue };
+            let one = Ones::Single(one);
+            if !self.whole_row(row, &one, false, &mut out) {
+                let mut run = Run::new(vec![None], vec![one]);
+                self.step_by_step(row, 0, &mut run, query)?;
+                run.finish(&mut out)?;
+            }
+        }
+        Ok(out.finish())
+    }
+}
+
+/// Where the "many" side [meets one at most](VectorMatch::meets_one_at_most), it passes beside the "one" side.
+#[async_trait]
+impl BesideOperator for VectorMatch {
+    fn name(&self) -> &'static str {
+        VectorMatch::name()
+    }
+
+    fn arguments(&self) -> String {
+        self.arguments()
+    }
+
+    async fn prepare(self: Arc<Self>, one: GridStream, _: &QueryState) -> Result<BatchFunction, QueryError> {
+        let one = one.collect().await?;
+        let mut one_of = vec![u32::MAX; self.signature_count];
+        for (series, &signature) in self.one.signature.iter().enumerate() {
+            one_of[signature as usize] = series as u32;
+        }
+        Ok(Arc::new(move |many, query| self.beside(&many, &one, &one_of, query)))
+    }
+}
+
+#[async_trait]
+impl GridOperator for VectorMatch {
+    fn name(&self) -> &'static str {
+        VectorMatch::name()
+    }
+
+    fn arguments(&self) -> String {
+        self.arguments()
     }
 
     /// Inputs: the "many" side, then the "one" side.
@@ -425,7 +526,7 @@ impl VectorMatch {
         // With nothing on one side of a step, that step is over before duplicates are looked for.
         let runs = if filled { vec![true; self.width] } else { present_steps(many, self.width) };
         let ones = self.ones(one, &runs)?;
-        let mut run = Run { buffers: HashMap::new(), order: Vec::new(), matched: self.matched(many), ones };
+        let mut run = Run::new(self.matched(many), ones);
         let mut out = GridBuilder::new(self.width, many.row_count());
         for (index, row) in many.rows().enumerate() {
             if index % 256 == 0 {
@@ -436,15 +537,7 @@ impl VectorMatch {
         if let Some(fill) = self.fill_many {
             self.unmatched_ones(one, fill, &mut run, query)?;
         }
-        for output in &run.order {
-            let Some(buffer) = run.buffers.get_mut(output) else { continue };
-            buffer.histograms.sort_by_key(|(step, _)| *step);
-            let row =
-                Row { series: *output, values: &buffer.values, valid: &buffer.valid, histograms: &buffer.histograms };
-            if row.has_samples() {
-                merge_rows(*output, &[row], &mut out)?;
-            }
-        }
+        run.finish(&mut out)?;
         Ok(vec![out.finish()])
     }
 }

@@ -98,7 +98,11 @@ impl Preparer {
             width,
             place: Place { span: expr.span, owner: expr.span },
         };
-        Ok(Node::gather(operator, vec![many.1, one.1], Arc::new(table), width))
+        let table = Arc::new(table);
+        Ok(match operator.meets_one_at_most() {
+            true => Node::beside(operator, many.1, one.1, table, width),
+            false => Node::gather(operator, vec![many.1, one.1], table, width),
+        })
     }
 
     fn set_operation(
@@ -114,7 +118,10 @@ impl Preparer {
         let table = if op == BinaryOp::Or { left.table.concat(&right.table) } else { Arc::clone(&left.table) };
         let width = evaluation.steps.count;
         let operator = SetOperation { op, left_signature, right_signature, signature_count, width };
-        let node = Node::gather(operator, vec![left, right], Arc::clone(&table), width);
+        let node = match op {
+            BinaryOp::Or => Node::gather(operator, vec![left, right], Arc::clone(&table), width),
+            _ => Node::beside(operator, left, right, Arc::clone(&table), width),
+        };
         self.merge_equal(node, &table, Collision::SameStep, expr.span.start)
     }
 }

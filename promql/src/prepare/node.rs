@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use datafusion::physical_plan::ExecutionPlan;
 
+use crate::exec::beside::{BesideExec, BesideOperator};
 use crate::exec::memory::GridExec;
 use crate::exec::merge::SeriesMergeExec;
 use crate::exec::plan::{BatchOperator, GatherExec, GridOperator, OperatorChain, StreamExec};
@@ -55,6 +56,18 @@ impl Node {
         let inputs = inputs.into_iter().map(Node::into_single).collect();
         let plan = Arc::new(GatherExec::new(Arc::new(operator), inputs, width));
         Node { table, width, input: Input::Plan(plan), operators: OperatorChain::default() }
+    }
+
+    /// Lets the batches of `passing` pass beside all of `whole`.
+    pub fn beside(
+        operator: impl BesideOperator + 'static,
+        passing: Node,
+        whole: Node,
+        table: Arc<SeriesTable>,
+        width: usize,
+    ) -> Node {
+        let plan = BesideExec::new(Arc::new(operator), passing.into_plan(), whole.into_single(), width);
+        Node { table, width, input: Input::Plan(Arc::new(plan)), operators: OperatorChain::default() }
     }
 
     /// Lets rows come in the order that costs least, for who does not mind. Returns whether they would have ascended by
