@@ -233,6 +233,10 @@ const QUERIES: &[&str] = &[
     "errors_total or requests_total",
     "errors_total and on (job) requests_total{job=\"api\"} > 1000",
     "errors_total unless on (instance) requests_total{job=\"api\"}",
+    "errors_total / requests_total + on (instance, le) group_left () (requests_total and errors_total > 700) * errors_total",
+    "latency / on (instance, job) requests_total{le=\"1\"}",
+    "latency + on (instance, job) group_right () latency unless on (instance) requests_total > 2000",
+    "sum by (job) (errors_total{le!=\"1\"} - errors_total offset 1m and on (instance) latency)",
     "histogram_quantile(0.9, sum by (le, job) (rate(requests_total[5m])))",
     "histogram_fraction(0, 0.5, requests_total)",
     "max_over_time(rate(requests_total[1m])[5m:30s])",
@@ -442,12 +446,80 @@ impl Selection for SlowSelection {
     }
 }
 
+/// Fails to read, and says what.
+#[derive(Debug)]
+struct Broken(Arc<dyn Source>);
+
+#[derive(Debug)]
+struct BrokenSelection(Arc<dyn Selection>);
+
+impl Source for Broken {
+    fn select(&self, matchers: &[Matcher], range: TimeRange) -> Result<Arc<dyn Selection>, SourceError> {
+        Ok(Arc::new(BrokenSelection(self.0.select(matchers, range)?)))
+    }
+
+    fn label_names(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>, SourceError> {
+        self.0.label_names(matchers, range)
+    }
+
+    fn label_values(&self, name: &str, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>, SourceError> {
+        self.0.label_values(name, matchers, range)
+    }
+}
+
+impl Selection for BrokenSelection {
+    fn labels(&self) -> &[Labels] {
+        self.0.labels()
+    }
+
+    fn read(&self, series: &[u32]) -> Result<SampleBatch, SourceError> {
+        let name = self.0.labels()[series[0] as usize].metric_name();
+        Err(SourceError::Storage(format!("{name} cannot be read").into()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_first_of_two_failures_counts() {
+    let source: Arc<dyn Source> = Arc::new(Broken(requests()));
+    for (query, first) in [
+        ("errors_total / requests_total", "errors_total"),
+        ("requests_total / errors_total", "requests_total"),
+        ("errors_total * on (instance, le) group_left () requests_total", "errors_total"),
+        ("sum(errors_total) / sum(requests_total)", "errors_total"),
+        ("vector(1) + on () sum(requests_total)", "requests_total"),
+        ("errors_total - requests_total{le=\"none\"}", "errors_total"),
+    ] {
+        for partitions in [1, 4] {
+            let answer = engine(partitions, 1024).range(Arc::clone(&source), query, 0, 50 * MINUTE, MINUTE).await;
+            let error = answer.expect_err(query).to_string();
+            assert!(error.contains(&format!("{first} cannot be read")), "{query}: {error}");
+        }
+    }
+}
+
+/// Only whether the samples on the right are there is kept of them.
+#[tokio::test]
+async fn sets_hold_no_samples_of_their_right_sides() {
+    let peak = async |query: &str| {
+        let answer = engine(1, 1024).range(requests(), query, 3 * MINUTE, 55 * MINUTE, 17_000).await;
+        answer.expect(query).stats.peak_samples
+    };
+    let one = peak("errors_total and on (instance, le) requests_total").await;
+    let many = format!("errors_total{}", " and on (instance, le) requests_total".repeat(6));
+    assert!(peak(&many).await <= one + one / 4, "{one}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_dropped_query_stops_reading() {
     let deep = format!("{}requests_total{}", "sum(".repeat(30), ")".repeat(30));
-    for (query, partitions) in
-        [("sum(requests_total)", 4), ("sum(requests_total)", 1), (deep.as_str(), 1), (deep.as_str(), 4)]
-    {
+    for (query, partitions) in [
+        ("sum(requests_total)", 4),
+        ("sum(requests_total)", 1),
+        (deep.as_str(), 1),
+        (deep.as_str(), 4),
+        ("requests_total and errors_total", 4),
+        ("errors_total / requests_total", 1),
+    ] {
         let reads = Arc::new(AtomicUsize::new(0));
         let source = Arc::new(Slow { inner: requests(), reads: Arc::clone(&reads) });
         let engine = engine(partitions, 1024);

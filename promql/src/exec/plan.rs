@@ -95,6 +95,11 @@ impl GridStream {
         }
     }
 
+    /// Says that nobody holds any more what came so far.
+    pub fn let_go(&self) {
+        self.query.release_samples(self.samples.swap(0, Ordering::Relaxed));
+    }
+
     /// All rows.
     pub async fn collect(mut self) -> Result<Grid, QueryError> {
         let mut batches = Vec::new();

@@ -124,6 +124,7 @@ impl BesideOperator for SetOperation {
             for row in batch.rows() {
                 presence.add(self.right_signature[row.series as usize], row);
             }
+            right.let_go();
         }
         Ok(Arc::new(move |batch, _| {
             let mut out = GridBuilder::new(self.width, batch.row_count());
