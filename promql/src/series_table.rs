@@ -112,6 +112,10 @@ impl SeriesTable {
         }
     }
 
+    pub(crate) fn drops_any_name(&self) -> bool {
+        !self.drop_name.is_empty()
+    }
+
     pub(crate) fn drops_name(&self, series: usize) -> bool {
         self.drop_name.get(series).copied().unwrap_or(false)
     }

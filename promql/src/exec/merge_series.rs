@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use datafusion::common::HashMap;
 use pilaster_model::Labels;
 
 use crate::error::QueryError;
 use crate::exec::plan::{GridOperator, GridStream};
 use crate::exec::query_state::QueryState;
 use crate::grid::{Grid, GridBatch, GridBuilder, HistogramCell, Row};
-use crate::series_table::SeriesTable;
+use crate::series_table::{Merged, SeriesTable};
 
 /// When equal labels are an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,42 @@ pub(crate) struct MergeSeries {
     pub width: usize,
     /// Where in the query the merge happens.
     pub position: usize,
+    pub names: UndecidedNames,
+}
+
+/// Series merged from some that drop their name in the end and others that do not: in Prometheus the one with the first sample
+/// decides for all.
+#[derive(Debug, Default)]
+pub(crate) struct UndecidedNames {
+    /// By the number of such a series, that of its twin, which does with its name what it does not.
+    twins: HashMap<u32, u32>,
+    /// What series were before the merge.
+    sources: Arc<SeriesTable>,
+    /// Where in the query it is decided.
+    position: usize,
+}
+
+impl UndecidedNames {
+    /// The series of `merged`, and behind them twins, where its `sources` differ.
+    pub fn of(merged: &Merged, sources: &Arc<SeriesTable>, position: usize) -> (Arc<SeriesTable>, UndecidedNames) {
+        let Merged { target, table } = merged;
+        if !sources.drops_any_name() {
+            return (Arc::clone(table), UndecidedNames::default());
+        }
+        let mut labels = table.labels().to_vec();
+        let mut drop_name: Vec<bool> = (0..table.len()).map(|series| table.drops_name(series)).collect();
+        let mut twins = HashMap::new();
+        for (source, &target) in target.iter().enumerate() {
+            let drops = sources.drops_name(source);
+            if drops != table.drops_name(target as usize) && !twins.contains_key(&target) {
+                twins.insert(target, labels.len() as u32);
+                labels.push(table.labels()[target as usize].clone());
+                drop_name.push(drops);
+            }
+        }
+        let table = Arc::new(SeriesTable::with_drop_names(labels, drop_name));
+        (table, UndecidedNames { twins, sources: Arc::clone(sources), position })
+    }
 }
 
 #[async_trait]
@@ -64,9 +101,22 @@ impl GridOperator for MergeSeries {
             }
             let rows: Vec<Row<'_>> =
                 sources.iter().filter_map(|series| grids.iter().find_map(|grid| grid.get(*series))).collect();
-            merge_rows(target as u32, &rows, &mut out)?;
+            let number = self.named(target as u32, &rows, query);
+            merge_rows(number, &rows, &mut out)?;
         }
         Ok(vec![out.finish()])
+    }
+}
+
+impl MergeSeries {
+    /// `target` or its twin.
+    fn named(&self, target: u32, rows: &[Row<'_>], query: &QueryState) -> u32 {
+        let Some(&twin) = self.names.twins.get(&target) else { return target };
+        let first_step = |row: &&Row<'_>| (0..self.width).find(|step| row.is_present(*step));
+        let Some(first) = rows.iter().min_by_key(first_step) else { return target };
+        let drops = self.names.sources.drops_name(first.series as usize);
+        let drops = query.decide_name(self.names.position, &self.after.labels()[target as usize], drops);
+        if drops == self.after.drops_name(target as usize) { target } else { twin }
     }
 }
 

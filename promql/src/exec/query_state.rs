@@ -31,6 +31,8 @@ pub(crate) struct QueryState {
     /// Which series an output of a range function came from, where its name was what told it from others. Tiles are
     /// separate plans, and the same labels from another series in another tile are an error too.
     claimed: Mutex<HashMap<(usize, Labels), Labels>>,
+    /// Whether a merged series drops its name in the end, as the first tile with samples of it has decided.
+    names: Mutex<HashMap<(usize, Labels), bool>>,
     /// Where samples are counted step by step, those of the query first; absent where nobody asked for it.
     counts: Option<Mutex<Vec<Arc<SampleCounts>>>>,
 }
@@ -49,6 +51,7 @@ impl QueryState {
             max_samples,
             notes: Mutex::new(Notes::default()),
             claimed: Mutex::new(HashMap::new()),
+            names: Mutex::new(HashMap::new()),
             counts: None,
         }
     }
@@ -170,6 +173,11 @@ impl QueryState {
                 Ok(())
             }
         }
+    }
+
+    /// Whether the series `labels` made at `position` drops its name: as was said first.
+    pub fn decide_name(&self, position: usize, labels: &Labels, drops: bool) -> bool {
+        *self.names.lock().entry((position, labels.clone())).or_insert(drops)
     }
 
     /// Adds notes.

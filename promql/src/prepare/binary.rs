@@ -122,7 +122,8 @@ impl Preparer {
             BinaryOp::Or => Node::gather(operator, vec![left, right], Arc::clone(&table), width),
             _ => Node::beside(operator, left, right, Arc::clone(&table), width),
         };
-        self.merge_equal(node, &table, Collision::SameStep, expr.span.start)
+        // `a or b or c` begins where `a or b` does.
+        self.merge_equal(node, &table, Collision::SameStep, expr.span.end)
     }
 }
 

@@ -29,7 +29,7 @@ use crate::ast::{Duration, Expr, ExprKind, Modifiers, SelectorExtension, VectorS
 use crate::error::QueryError;
 use crate::exec::broadcast::Broadcast;
 use crate::exec::elementwise::Unary;
-use crate::exec::merge_series::{Collision, MergeSeries};
+use crate::exec::merge_series::{Collision, MergeSeries, UndecidedNames};
 use crate::exec::plan::GridStream;
 use crate::exec::query_state::{CountsNumber, QueryState};
 use crate::exec::sample_counts::Share;
@@ -272,10 +272,10 @@ impl Preparer {
     /// Merges series of equal labels; `before` has labels that still tell them apart.
     fn merge_equal(&self, node: Node, before: &Arc<SeriesTable>, collision: Collision, position: usize) -> Node {
         let Some(merged) = node.table.duplicates() else { return node };
-        let (width, after) = (node.width, Arc::clone(&merged.table));
-        let operator =
-            MergeSeries { target: merged.target, collision, before: Arc::clone(before), after, width, position };
-        Node::gather(operator, vec![node], merged.table, width)
+        let (after, names) = UndecidedNames::of(&merged, &node.table, position);
+        let (target, before, width) = (merged.target, Arc::clone(before), node.width);
+        let operator = MergeSeries { target, collision, before, after: Arc::clone(&after), width, position, names };
+        Node::gather(operator, vec![node], after, width)
     }
 
     /// With delayed name removal, the labels as they leave the query.
