@@ -121,6 +121,12 @@ pub fn known(difference: &Difference<'_>) -> Vec<Known> {
             "which series limitk keeps beside info(), or behind sort in a range: Prometheus has them in no order",
             Proof::Unordered,
         ),
+        // What meets nobody, and what is made of the buckets of a classic histogram, comes in the order of a Go map.
+        (
+            keeps_some(query) && (query.contains(" fill") || query.contains("histogram_quantiles(")),
+            "which of equal ones are kept of those from fill or histogram_quantiles(): Prometheus has them in no order",
+            Proof::Unordered,
+        ),
         // Its preprocessing, which takes parentheses away, leaves parameters of aggregations out. Nothing but such places
         // differs.
         (
@@ -220,6 +226,11 @@ fn per_step_argument_over_fixed_subquery(query: &str) -> bool {
     CALLS.iter().any(|call| query.contains(call)) && query.contains(":") && query.contains(" @ ")
 }
 
+/// Whether some aggregation keeps a few of its series, the first of equal ones.
+fn keeps_some(query: &str) -> bool {
+    ["topk", "bottomk", "limitk"].iter().any(|operator| query.contains(operator))
+}
+
 fn is_sorted(query: &str) -> bool {
     ["sort(", "sort_desc("].iter().any(|call| query.contains(call))
 }
@@ -298,6 +309,16 @@ mod tests {
         assert_eq!(names("limitk (1, sort(x))", &answer("a", "1"), &answer("b", "1")).len(), 1);
         assert_eq!(names("limitk (1, sort(x))", &answer("a", "1"), &answer("b", "2")), Vec::<&str>::new());
         assert_eq!(names("limitk (1, x)", &answer("a", "1"), &answer("b", "1")), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn what_comes_from_maps_has_no_order() {
+        let (ours, theirs) = (vector(&[(json!({"pod": "a"}), "1")]), vector(&[(json!({"pod": "b"}), "1")]));
+        let known = |query: &str| names(query, &ours, &theirs).len();
+        assert_eq!(known("bottomk (2, a + on (job) fill (0) b)"), 1);
+        assert_eq!(known("limitk (2, histogram_quantiles(a, \"q\", 0.5, 0.9))"), 1);
+        assert_eq!(known("sum(a + on (job) fill (0) b)"), 0);
+        assert_eq!(known("bottomk (2, a + on (job) b)"), 0);
     }
 
     #[test]
