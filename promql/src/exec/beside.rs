@@ -18,22 +18,16 @@ use tokio::sync::watch;
 
 use crate::error::QueryError;
 use crate::exec::merge::SeriesMergeExec;
-use crate::exec::plan::{GridStream, grid_properties, pack, partition_count, wrong_children};
+use crate::exec::plan::{GridOperator, GridStream, grid_properties, pack, partition_count, wrong_children};
 use crate::exec::query_state::QueryState;
 use crate::grid::{self, GridBatch};
 
 /// Makes one batch of one batch.
 pub(crate) type BatchFunction = Arc<dyn Fn(GridBatch, &QueryState) -> Result<GridBatch, QueryError> + Send + Sync>;
 
-/// One input is there as a whole before the batches of another pass beside it, one by one.
+/// An operator that can do with one whole input, beside which the batches of the other pass one by one.
 #[async_trait]
-pub(crate) trait BesideOperator: fmt::Debug + Send + Sync {
-    /// As shown by EXPLAIN, ending in `Exec`.
-    fn name(&self) -> &'static str;
-
-    /// What EXPLAIN shows behind the name.
-    fn arguments(&self) -> String;
-
+pub(crate) trait BesideOperator: GridOperator {
     /// Takes in the whole one; each batch of the other then passes what is returned.
     async fn prepare(self: Arc<Self>, whole: GridStream, query: &QueryState) -> Result<BatchFunction, QueryError>;
 }

@@ -60,26 +60,16 @@ fn emit(series: u32, row: Row<'_>, other: &[bool], wanted: bool, out: &mut GridB
     out.drop_empty();
 }
 
-impl SetOperation {
-    fn name() -> &'static str {
+/// `or`
+#[async_trait]
+impl GridOperator for SetOperation {
+    fn name(&self) -> &'static str {
         "SetExec"
     }
 
     fn arguments(&self) -> String {
         let (left, right) = (self.left_signature.len(), self.right_signature.len());
         format!("{}, series={left} and {right}, signatures={}", self.op.symbol(), self.signature_count)
-    }
-}
-
-/// `or`
-#[async_trait]
-impl GridOperator for SetOperation {
-    fn name(&self) -> &'static str {
-        SetOperation::name()
-    }
-
-    fn arguments(&self) -> String {
-        self.arguments()
     }
 
     async fn run(&self, inputs: Vec<GridStream>, _: &QueryState) -> Result<Vec<GridBatch>, QueryError> {
@@ -110,14 +100,6 @@ impl GridOperator for SetOperation {
 /// `and`, `unless`: the left side passes beside the right one.
 #[async_trait]
 impl BesideOperator for SetOperation {
-    fn name(&self) -> &'static str {
-        SetOperation::name()
-    }
-
-    fn arguments(&self) -> String {
-        self.arguments()
-    }
-
     async fn prepare(self: Arc<Self>, mut right: GridStream, _: &QueryState) -> Result<BatchFunction, QueryError> {
         let mut presence = Presence::new(self.signature_count, self.width);
         while let Some(batch) = right.next().await? {

@@ -417,16 +417,6 @@ fn present_steps(grid: &Grid, width: usize) -> Vec<bool> {
 }
 
 impl VectorMatch {
-    fn name() -> &'static str {
-        "VectorMatchExec"
-    }
-
-    fn arguments(&self) -> String {
-        let (many, one) = (self.many.table.len(), self.one.table.len());
-        let kind = if self.one_to_one { "one-to-one" } else { "many-to-one" };
-        format!("{} {kind}, series={many} and {one}, signatures={}", self.op.symbol(), self.signature_count)
-    }
-
     /// Whether a series of the "many" side meets one series at most, with which it makes a series of its own: then nothing
     /// has to be known of the others.
     pub fn meets_one_at_most(&self) -> bool {
@@ -469,14 +459,6 @@ impl VectorMatch {
 /// Where the "many" side [meets one at most](VectorMatch::meets_one_at_most), it passes beside the "one" side.
 #[async_trait]
 impl BesideOperator for VectorMatch {
-    fn name(&self) -> &'static str {
-        VectorMatch::name()
-    }
-
-    fn arguments(&self) -> String {
-        self.arguments()
-    }
-
     async fn prepare(self: Arc<Self>, one: GridStream, _: &QueryState) -> Result<BatchFunction, QueryError> {
         let one = one.collect().await?;
         let mut one_of = vec![u32::MAX; self.signature_count];
@@ -490,11 +472,13 @@ impl BesideOperator for VectorMatch {
 #[async_trait]
 impl GridOperator for VectorMatch {
     fn name(&self) -> &'static str {
-        VectorMatch::name()
+        "VectorMatchExec"
     }
 
     fn arguments(&self) -> String {
-        self.arguments()
+        let (many, one) = (self.many.table.len(), self.one.table.len());
+        let kind = if self.one_to_one { "one-to-one" } else { "many-to-one" };
+        format!("{} {kind}, series={many} and {one}, signatures={}", self.op.symbol(), self.signature_count)
     }
 
     /// Inputs: the "many" side, then the "one" side.
