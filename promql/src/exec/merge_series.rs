@@ -52,21 +52,25 @@ impl UndecidedNames {
     /// The series of `merged`, and behind them twins, where its `sources` differ.
     pub fn of(merged: &Merged, sources: &Arc<SeriesTable>, position: usize) -> (Arc<SeriesTable>, UndecidedNames) {
         let Merged { target, table } = merged;
-        if !sources.drops_any_name() {
-            return (Arc::clone(table), UndecidedNames::default());
-        }
-        let mut labels = table.labels().to_vec();
-        let mut drop_name: Vec<bool> = (0..table.len()).map(|series| table.drops_name(series)).collect();
         let mut twins = HashMap::new();
-        for (source, &target) in target.iter().enumerate() {
-            let drops = sources.drops_name(source);
-            if drops != table.drops_name(target as usize) && !twins.contains_key(&target) {
-                twins.insert(target, labels.len() as u32);
-                labels.push(table.labels()[target as usize].clone());
-                drop_name.push(drops);
+        if sources.drops_any_name() {
+            for (source, &target) in target.iter().enumerate() {
+                if sources.drops_name(source) != table.drops_name(target as usize) {
+                    let next = (table.len() + twins.len()) as u32;
+                    twins.entry(target).or_insert(next);
+                }
             }
         }
-        let table = Arc::new(SeriesTable::with_drop_names(labels, drop_name));
+        if twins.is_empty() {
+            return (Arc::clone(table), UndecidedNames::default());
+        }
+        let mut of_twins: Vec<(u32, u32)> = twins.iter().map(|(&target, &twin)| (twin, target)).collect();
+        of_twins.sort_unstable();
+        let of_twins = of_twins.iter().map(|(_, target)| *target as usize);
+        let labels = table.labels().iter().chain(of_twins.clone().map(|target| &table.labels()[target])).cloned();
+        let own = (0..table.len()).map(|series| table.drops_name(series));
+        let drop_name = own.chain(of_twins.map(|target| !table.drops_name(target))).collect();
+        let table = Arc::new(SeriesTable::with_drop_names(labels.collect(), drop_name));
         (table, UndecidedNames { twins, sources: Arc::clone(sources), position })
     }
 }

@@ -73,6 +73,7 @@ impl GridOperator for SetOperation {
     }
 
     async fn run(&self, inputs: Vec<GridStream>, _: &QueryState) -> Result<Vec<GridBatch>, QueryError> {
+        debug_assert!(self.op == BinaryOp::Or, "the others have a side that passes");
         let Ok([mut left, mut right]) = <[GridStream; 2]>::try_from(inputs) else {
             return Err(QueryError::execution("a set operator has two inputs"));
         };

@@ -36,11 +36,14 @@ impl Windows {
 
     /// Windows `(end - width - before, end + after]`, which `anchored` (`after` 0) and `smoothed` selectors look into.
     pub fn extended(timestamps_ms: &[i64], grid: &RangeGrid, before_ms: i64, after_ms: i64) -> Windows {
+        let after_start_ms = |step: usize| grid.start_ms(step).saturating_sub(before_ms);
+        // No window ends before it begins.
+        let end_ms = |step: usize| grid.end_ms(step).saturating_add(after_ms).max(after_start_ms(step));
         vectorized(
             #[inline(always)]
             || Windows {
-                starts: counts_until(timestamps_ms, grid, |step| grid.start_ms(step).saturating_sub(before_ms)),
-                ends: counts_until(timestamps_ms, grid, |step| grid.end_ms(step).saturating_add(after_ms)),
+                starts: counts_until(timestamps_ms, grid, after_start_ms),
+                ends: counts_until(timestamps_ms, grid, end_ms),
                 ..Windows::default()
             },
         )
@@ -312,6 +315,13 @@ mod tests {
             let timestamps: Vec<i64> = late_ms.iter().map(|late| { due_ms += 15 * (late / 15 + 1); due_ms + late % 15 }).collect();
             check(&timestamps, RangeGrid { first_end_ms, step_ms, steps, width_ms }, 0, 0);
         }
+    }
+
+    #[test]
+    fn a_window_that_ends_before_it_begins_is_empty() {
+        let grid = RangeGrid { first_end_ms: 60, step_ms: 60, steps: 20, width_ms: -200 };
+        let windows = Windows::new(&(0..100).map(|at| at * 15).collect::<Vec<i64>>(), &grid);
+        assert!((0..20).all(|step| windows.range(step).is_empty()));
     }
 
     #[test]
